@@ -13,13 +13,14 @@ The common format:
 A walk-through:
 
 ```python
+from pipeline.windows.slab import StreamSlab
 from pipeline.windows.spec import WindowSpec
-from pipeline.windows.windower import DeviceWindower
 
-windower = DeviceWindower(WindowSpec(length=128, hop=64, gap_ms=100), channels=9)
-step = windower.step(ts_ms, values, recv_ms)     # [n], [n, 9] -> windows, outcome per reading
-windower.advance(now_ms, since_ms)               # silence: nothing older is expected
-row = windower.snapshot()                        # a few kB; restore continues exactly here
+slab = StreamSlab(WindowSpec(length=128, hop=64, gap_ms=100), channels=9)
+row = slab.add()                                         # one for each device
+step = slab.step([row], counts, ts_ms, values, recv_ms)  # [n], [n, 9] -> outcomes, windows
+slab.advance([row], now_ms, since_ms)                    # silence: nothing older is expected
+slab.snapshots([row])                                    # a few kB; `add` continues exactly here
 ```
 
 Folders and files, in the order data flows:
@@ -28,7 +29,7 @@ Folders and files, in the order data flows:
 - `app`: the Faust apps, one that scores and one per sink.
 - `stage`: the inbox and the work loop of both stages, and the latencies they record.
 - `scoring`: `stage` (micro-batches, checkpoints, acks), `batch`, `students`, `rollover`.
-- `windows`: `devices`, `windower`, `cutters`, `spec`, `snapshots`.
+- `windows`: `devices`, `slab`, `slabstep`, `windower`, `spec`, `snapshots`.
 - `points`: score records, points, lines, and the accounts of processes.
 - `stores`: `stage` (batches, retries, dead letters), `sinks`, the results file, InfluxDB.
 - `status`: reports of a process; `console`: the page, `/health`, `/ready` and `/metrics`.

@@ -1,6 +1,6 @@
 """The window of a score, cut once more from the readings in the log.
 
-The stream's own windower decides again which readings are late, duplicates or too far in the
+The stream's own rules decide again which readings are late, duplicates or too far in the
 future. It starts somewhat before the window instead of at the first reading of the device, and with
 a hop of one reading, because the phase of the hop is not known there; the window asked for is then
 among the windows that close. The grid of a resampled window begins where the score says.
@@ -21,8 +21,9 @@ from ingest.messages import Batch, Tick, columns
 from pipeline.errors import ReadingsGone
 from pipeline.explain.logscan import LogScan, LogSource
 from pipeline.explain.scores import StoredScore, utc
-from pipeline.windows.spec import Window, WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from pipeline.windows.slab import StreamSlab
+from pipeline.windows.slabwindows import SlabWindows
+from pipeline.windows.spec import WindowSpec
 
 __all__ = ["RebuiltWindow", "rebuild_window"]
 
@@ -67,16 +68,19 @@ def rebuild_window(
     """
     scan = LogScan(source, score.where, max_bytes)
     items = list(_needed(scan, score, spec))[::-1]
-    windower = DeviceWindower(replace(spec, hop=1), len(channels) + 1, score.run_ms)
+    slab = StreamSlab(replace(spec, hop=1), len(channels) + 1)
+    row = slab.add(run_ms=score.run_ms)
     times: list[int] = []
-    for window in _windows(windower, items, channels, times):
-        if (window.start_ms, window.end_ms) == (score.start_ms, score.end_ms):
+    for windows in _windows(slab, row, items, channels, times):
+        found = (windows.start_ms == score.start_ms) & (windows.end_ms == score.end_ms)
+        if found.any():
+            values = windows.values[int(found.argmax())]
             if spec.rate_hz is None:
                 # The last channel counts the event times; float32 holds whole numbers to 2^24.
-                ts_ms = np.array(times, dtype=np.int64)[window.values[:, -1].astype(np.int64)]
+                ts_ms = np.array(times, dtype=np.int64)[values[:, -1].astype(np.int64)]
             else:
-                ts_ms = _grid_times(window, spec.rate_hz)
-            return RebuiltWindow(np.ascontiguousarray(window.values[:, :-1]), ts_ms)
+                ts_ms = _grid_times(score, len(values), spec.rate_hz)
+            return RebuiltWindow(np.ascontiguousarray(values[:, :-1]), ts_ms)
     where = "/".join(score.where)
     span = f"from {utc(score.start_ms)} to {utc(score.end_ms - 1)}"
     if scan.cut_short:
@@ -92,12 +96,12 @@ def rebuild_window(
     raise ReadingsGone(msg)
 
 
-def _grid_times(window: Window, rate_hz: float) -> NDArray[np.int64]:
+def _grid_times(score: StoredScore, length: int, rate_hz: float) -> NDArray[np.int64]:
     """The event times of a resampled window, equally far apart; padding has the first of them."""
-    span_ms = window.end_ms - 1 - window.start_ms
+    span_ms = score.end_ms - 1 - score.start_ms
     steps = round(span_ms * rate_hz / 1000)
-    numbers = np.maximum(np.arange(len(window.values)) - len(window.values) + 1 + steps, 0)
-    return window.start_ms + np.rint(numbers * (span_ms / max(steps, 1))).astype(np.int64)
+    numbers = np.maximum(np.arange(length) - length + 1 + steps, 0)
+    return score.start_ms + np.rint(numbers * (span_ms / max(steps, 1))).astype(np.int64)
 
 
 def _needed(scan: LogScan, score: StoredScore, spec: WindowSpec) -> Iterator[Batch | Tick]:
@@ -146,20 +150,21 @@ def _after(batch: Batch, until_ms: int, spec: WindowSpec) -> Batch | None:
 
 
 def _windows(
-    windower: DeviceWindower,
+    slab: StreamSlab,
+    row: int,
     items: Sequence[Batch | Tick],
     channels: Sequence[str],
     times: list[int],
-) -> Iterator[Window]:
+) -> Iterator[SlabWindows]:
     """Windows with one more channel, the place of each event time in `times`, which is filled.
 
-    All versions of a reading have the same place, so that the windower compares their values only.
+    All versions of a reading have the same place, so that the slab compares their values only.
     """
+    rows = np.array([row], dtype=np.int32)
     place: dict[int, int] = {}
     for item in items:
         if isinstance(item, Tick):
-            if windower.pending:
-                yield from windower.advance(item.now_ms, item.since_ms)
+            yield from slab.advance(rows, item.now_ms, item.since_ms)[0]
             continue
         try:
             values = columns(item, channels)
@@ -169,5 +174,6 @@ def _windows(
         times.extend(islice(place, len(times), None))
         numbers = np.array(found, dtype=np.float32)
         table = np.concatenate([values, numbers[:, None]], axis=1)
-        yield from windower.step(item.ts_ms, table, item.recv_ms).windows
-    yield from windower.advance(_FOREVER_MS, 0)
+        recv_ms = np.array([item.recv_ms], dtype=np.int64)
+        yield from slab.step(rows, np.array([len(table)]), item.ts_ms, table, recv_ms).windows
+    yield from slab.advance(rows, _FOREVER_MS, 0)[0]

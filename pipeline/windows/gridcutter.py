@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.windows.cutters import CountCutter, ReadingBuffer
+from pipeline.windows.cutters import CountCutter
 from pipeline.windows.resample import Resampled, Resampler
-from pipeline.windows.snapshots import GridState
-from pipeline.windows.spec import Window, WindowSpec, as_resampled
+from pipeline.windows.rowbuffer import RowBuffer
+from pipeline.windows.spec import Window, as_resampled
 
 __all__ = ["MOST_WAITING", "GridCutter"]
 
@@ -27,23 +27,31 @@ class GridCutter:
     """Windows of `length` resampled readings, one every `hop` of them.
 
     Args:
-        spec: Window rules.
         rate_hz: Rate of the windows.
-        channels: Channels of a reading.
-        run_ms: See `pipeline.windows.resample.Resampler`.
+        resampler: The resampler of the row.
+        grid: The resampled readings of the row.
+        cutter: Cuts them; its spec has no rate.
+        waiting: Number of released readings that are not in the resampler yet.
+
+    Attributes:
+        waiting: As above.
     """
 
-    __slots__ = ("_cutter", "_first_close", "_grid", "_rate", "_resampler", "_waiting")
+    __slots__ = ("_cutter", "_grid", "_rate", "_resampler", "waiting")
 
     def __init__(
-        self, spec: WindowSpec, rate_hz: float, channels: int, run_ms: int | None = None
+        self,
+        rate_hz: float,
+        resampler: Resampler,
+        grid: RowBuffer,
+        cutter: CountCutter,
+        waiting: int,
     ) -> None:
         self._rate = rate_hz
-        self._resampler = Resampler(rate_hz, channels, run_ms)
-        self._first_close = spec.first_close
-        self._cutter = CountCutter(replace(spec, rate_hz=None, gap_ms=None))
-        self._grid = ReadingBuffer(channels + 1)
-        self._waiting = 0  # released readings that are not in the resampler yet
+        self._resampler = resampler
+        self._cutter = cutter
+        self._grid = grid
+        self.waiting = waiting
 
     @property
     def run(self) -> int:
@@ -57,7 +65,7 @@ class GridCutter:
 
     def close(
         self,
-        buffer: ReadingBuffer,
+        buffer: RowBuffer,
         first: int,
         jumps: list[int],
         before_ms: int,
@@ -69,61 +77,35 @@ class GridCutter:
         watermark (`before_ms`, `watermark_ms`) have no effect.
         """
         windows: list[Window] = []
-        first -= self._waiting
+        first -= self.waiting
         for jump in jumps:
             self._extend_run(buffer, first, jump, windows)
             first = jump
             self._resampler.end_run()
-            self._cutter.run, self._cutter.next_close = 0, self._first_close
-        self._waiting = buffer.released - first
-        if self._waiting and self._is_due(int(buffer.ts[buffer.released - 1])):
-            self._waiting = 0
+            self._cutter.begin_run()
+        self.waiting = buffer.released - first
+        if self.waiting and self._is_due(int(buffer.ts[buffer.released - 1])):
+            self.waiting = 0
             self._extend_run(buffer, first, buffer.released, windows)
         return windows
 
-    def keep_rows(self, buffer: ReadingBuffer, watermark_ms: int) -> int:
+    def keep_rows(self, buffer: RowBuffer, watermark_ms: int) -> int:
         """Index of the first pending reading: the others are in the grid."""
         return buffer.released
 
-    def state(self) -> GridState:
-        """The state for `load`."""
-        grid = self._grid
-        keep = self._cutter.keep_rows(grid, 0)
-        return GridState(
-            rate_hz=self._rate,
-            waiting=self._waiting,
-            resampler=self._resampler.snapshot(),
-            ts_ms=grid.ts[keep : grid.end],
-            recv_ms=grid.recv(keep, grid.end),
-            values=grid.rows(keep, grid.end),
-        )
-
-    def load(self, state: GridState, run: int, next_close: int) -> None:
-        """Continue where the state was taken.
-
-        Raises:
-            ValueError: The state is of another number of channels.
-        """
-        self._resampler.restore(state.resampler)
-        self._waiting = state.waiting
-        self._grid.load(state.ts_ms, state.values, state.recv_ms, len(state.ts_ms))
-        self._cutter.run, self._cutter.next_close = run, next_close
-
-    def adopt(self, buffer: ReadingBuffer, first: int, run: int, next_close: int) -> None:
+    def adopt(self, buffer: RowBuffer, first: int, run: int, next_close: int) -> None:
         """Continue a run that was not resampled, from the first reading that a window needs."""
         self._cutter.run, self._cutter.next_close = run - (buffer.released - first), next_close
         if first < buffer.released:
-            self._append(_push(self._resampler, buffer, first, buffer.released))
-            self._cutter.run += self._grid.end
+            start = self._append(_push(self._resampler, buffer, first, buffer.released))
+            self._cutter.run += self._grid.end - start
 
     def _is_due(self, ts_ms: int) -> bool:
         """Whether readings up to `ts_ms` may close a window, or are as many as may wait."""
         coming = self._resampler.most_coming(ts_ms)
-        return self._waiting > MOST_WAITING or self.run + coming >= self.next_close
+        return self.waiting > MOST_WAITING or self.run + coming >= self.next_close
 
-    def _extend_run(
-        self, buffer: ReadingBuffer, first: int, stop: int, windows: list[Window]
-    ) -> None:
+    def _extend_run(self, buffer: RowBuffer, first: int, stop: int, windows: list[Window]) -> None:
         """Continue the run with readings `[first, stop)`; append the windows they close."""
         if first == stop:
             return
@@ -140,7 +122,7 @@ class GridCutter:
         """Add resampled readings to the grid; returns the index of the first one."""
         grid, count = self._grid, len(found.ts_ms)
         if not grid.has_room(count):
-            keep = self._cutter.keep_rows(grid, 0)
+            keep = max(self._cutter.keep_rows(grid, 0), grid.begin)
             grid.make_room(count, keep, keep)
         start = grid.end
         real = found.real[:, None].astype(np.float32)
@@ -149,5 +131,5 @@ class GridCutter:
         return start
 
 
-def _push(resampler: Resampler, buffer: ReadingBuffer, first: int, stop: int) -> Resampled:
+def _push(resampler: Resampler, buffer: RowBuffer, first: int, stop: int) -> Resampled:
     return resampler.push(buffer.ts[first:stop], buffer.rows(first, stop), buffer.recv(first, stop))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.windows.countcut import closing_windows, gather_windows
+from pipeline.windows.gridcutter import MOST_WAITING
 from pipeline.windows.resample import NO_RUN, near_cells
-from pipeline.windows.rowgrid import MOST_WAITING
 from pipeline.windows.segments import LIMIT, ORIGIN, spans
 from pipeline.windows.slabstate import GRID_END, NEXT_CLOSE, RELEASED, RUN, WAITING, SlabState
 from pipeline.windows.slabwindows import SlabWindows

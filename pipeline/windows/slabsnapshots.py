@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SnapshotError
 from pipeline.windows.segments import ORIGIN
-from pipeline.windows.slabrow import SlabRow
 from pipeline.windows.slabstate import (
     END,
     GRID_END,
@@ -19,6 +18,7 @@ from pipeline.windows.slabstate import (
     SlabState,
 )
 from pipeline.windows.snapshots import GridState, WindowerState, decode_state, encode_state
+from pipeline.windows.windower import RowWindower
 
 __all__ = ["restore_row", "row_snapshots"]
 
@@ -100,7 +100,7 @@ def restore_row(state: SlabState, row: int, data: bytes) -> None:
         return
     numbers[[RUN, NEXT_CLOSE]] = run
     if grid is None:
-        adopting = SlabRow(state, row)
+        adopting = RowWindower(state, row)
         adopting.adopt(found.run, found.next_close)
         adopting.store()
     elif grid.rate_hz == rate_hz:

@@ -17,8 +17,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.windows.gridcutter import MOST_WAITING
 from pipeline.windows.resample import Resampler
-from pipeline.windows.rowgrid import MOST_WAITING
 from pipeline.windows.segments import FIRST, LIMIT, Segments
 from pipeline.windows.spec import WindowSpec
 

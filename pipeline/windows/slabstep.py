@@ -2,9 +2,9 @@
 
 A row whose messages are all **in order** (each reading newer than all before it and not in the
 future) is taken with all others of its kind: its readings are appended, the watermark moves once,
-and what the last watermark has reached is released. The windows are the same as after each message,
-because readings in order change nothing about earlier ones. Every other row takes its messages one
-after the other (`pipeline.windows.slabrow`), and so does a row with a gap, when a gap begins a run.
+and what it has reached is released. The windows are the same as after each message, because
+readings in order change nothing about earlier ones. All other rows take their messages one after
+the other (`pipeline.windows.windower`), and so does a row with a gap, when a gap begins a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pipeline.windows.countcut import close_count_windows
 from pipeline.windows.segments import LIMIT, ORIGIN, spans
 from pipeline.windows.slabgrid import close_grid_windows
-from pipeline.windows.slabrow import SlabRow
 from pipeline.windows.slabstate import (
     END,
     GAPS,
@@ -34,6 +33,7 @@ from pipeline.windows.slabstate import (
 )
 from pipeline.windows.slabwindows import SlabStep, SlabWindows, join_parts, join_windows
 from pipeline.windows.spec import Window
+from pipeline.windows.windower import RowWindower
 
 __all__ = ["Messages", "advance_rows", "take_messages"]
 
@@ -82,7 +82,7 @@ def advance_rows(
     before_ms = state.numbers[rows, WATERMARK]
     if state.spec.kind == "time":
         for row in rows.tolist():
-            taken = SlabRow(state, row)
+            taken = RowWindower(state, row)
             closed += [(row, window) for window in taken.advance(now_ms, since_ms)]
             taken.store()
     else:
@@ -122,7 +122,7 @@ def take_messages(state: SlabState, messages: Messages) -> SlabStep:
         for i in np.flatnonzero(is_odd).tolist():
             first = int(message_ends[i - 1]) if i else 0
             row = int(readings.rows[i])
-            taken = SlabRow(state, row)
+            taken = RowWindower(state, row)
             for at in order[first : int(message_ends[i])].tolist():
                 start = int(starts[at])
                 stop = start + int(messages.counts[at])
@@ -282,7 +282,7 @@ def _release(
         parts.append(windows)
     own += [(int(rows[i]), int(released[i]), []) for i in due.tolist()]
     for row, first, at in own:
-        taken = SlabRow(state, row)
+        taken = RowWindower(state, row)
         closed += [(row, window) for window in taken.release(first, at)]
         taken.store()
 

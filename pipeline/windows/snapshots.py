@@ -62,12 +62,13 @@ class GridState:
 
 @dataclass(frozen=True, slots=True)
 class WindowerState:
-    """The state of a `DeviceWindower` without its spec.
+    """The state of one row of a slab without its spec.
 
     Attributes:
-        watermark_ms: See `DeviceWindower`.
-        max_event_ms: See `DeviceWindower`.
-        last_recv_ms: See `DeviceWindower`.
+        watermark_ms: See `StreamSlab`.
+        max_event_ms: See `StreamSlab`.
+        last_recv_ms: Latest receive time of a message with an accepted reading; never later than
+            the last tick.
         run: Number of readings released in the current run.
         next_close: Number of readings of the run at which the next count window closes.
         windowed: Counter.

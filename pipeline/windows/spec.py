@@ -1,7 +1,7 @@
 """The specification of windows, a window, and the offline slicer that defines both.
 
 `slice_windows` cuts a complete series (training, evaluation, tests) and is the definition in a few
-lines. `pipeline.windows.windower.DeviceWindower` gives the same windows from a stream.
+lines. `pipeline.windows.slab.StreamSlab` gives the same windows from a stream.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
-"""Windows of one device from a stream of readings. Pure: no clock, no I/O.
+"""What becomes of each reading, and when windows close, on one row of a slab. Pure.
 
-    step(ts_ms, values, recv_ms)  ->  Step      for every message of the device
-    advance(now_ms, since_ms)     ->  windows   for every tick, while `pending`
+    row = RowWindower(state, number)            a device of `pipeline.windows.slab`, for some calls
+    row.step(ts_ms, values, recv_ms)  ->  RowStep
+    row.advance(now_ms, since_ms)     ->  windows
+    row.store()
+
+All messages take this path, except those in order, for which `pipeline.windows.slabstep` has the
+same rules for many rows at once.
 
 Readings wait in event-time order until the **watermark** (largest event time - lateness) reaches
 them; then they are released, and windows close on released readings only. The windows therefore
@@ -72,36 +77,22 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import SnapshotError
-from pipeline.status.counters import ReadingCounters
-from pipeline.windows.cutters import CountCutter, ReadingBuffer, TimeCutter
-from pipeline.windows.gridcutter import MOST_WAITING, GridCutter
-from pipeline.windows.resample import measured_rate
-from pipeline.windows.snapshots import WindowerState, decode_state, encode_state
-from pipeline.windows.spec import Window, WindowSpec
+from pipeline.windows.cutters import CountCutter, TimeCutter
+from pipeline.windows.gridcutter import GridCutter
+from pipeline.windows.resample import Resampler
+from pipeline.windows.rowbuffer import RowBuffer
+from pipeline.windows.slabstate import COMPARED, LAST_MS, NEVER_MS, SlabState
+from pipeline.windows.spec import Window
 
-__all__ = [
-    "NEVER_MS",
-    "DeviceWindower",
-    "Step",
-]
+__all__ = ["RowStep", "RowWindower"]
 
-NEVER_MS = -(2**62)
-"""Less than every event time: the watermark of a device that has sent nothing."""
-
-_LAST_MS = 2**62
-"""Greater than every event time, so that differences of accepted times fit into 64 bits."""
-_REMEMBERED = 1024
-_COMPARED = MOST_WAITING + 1
 _MOST_VERSIONS = 256
-_MEASURED = 256
-"""Newest readings over which the rate is measured."""
 _NONE: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 _NONE.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RowStep:
     """The result of one message.
 
     Attributes:
@@ -111,7 +102,6 @@ class Step:
         corrected: Number of readings that are other versions of a known reading.
         late: Indices of its late readings, ascending.
         future: Indices of its readings beyond the future limit, ascending.
-        gaps: Gaps between readings released by it.
     """
 
     windows: list[Window]
@@ -120,24 +110,17 @@ class Step:
     corrected: int
     late: NDArray[np.intp]
     future: NDArray[np.intp]
-    gaps: int
 
 
-class DeviceWindower:
-    """Windows of one stream of one device.
+class RowWindower:
+    """One row of a slab, taken out for a few messages: `store` puts its numbers back.
+
+    Positions count from the first remembered reading here. The readings themselves stay in the
+    arrays of the slab, so nothing else may change these in between.
 
     Args:
-        spec: Window rules of the stream.
-        channels: Channels of a reading.
-        run_ms: See `pipeline.windows.resample.Resampler`; for a windower that begins within a run.
-
-    Attributes:
-        spec: Window rules of the stream.
-        channels: Channels of a reading.
-        max_event_ms: Largest accepted event time, `NEVER_MS` before the first.
-        last_recv_ms: Latest receive time of a message with an accepted reading, `NEVER_MS` before
-            the first; never later than the last tick.
-        watermark_ms: No window needs an earlier reading; never goes back.
+        state: The slab.
+        row: The row.
     """
 
     __slots__ = (
@@ -147,28 +130,87 @@ class DeviceWindower:
         "_duplicate",
         "_future",
         "_gaps",
+        "_grid",
         "_late",
-        "_remembered",
+        "_resampler",
+        "_row",
+        "_spec",
+        "_state",
         "_versions",
         "_windowed",
         "_windows",
-        "channels",
         "last_recv_ms",
         "max_event_ms",
-        "spec",
         "watermark_ms",
     )
 
-    def __init__(self, spec: WindowSpec, channels: int, run_ms: int | None = None) -> None:
-        self.spec = spec
-        self.channels = channels
-        self.max_event_ms = self.last_recv_ms = self.watermark_ms = NEVER_MS
-        self._buffer = ReadingBuffer(channels)
-        self._remembered = max(spec.length, _REMEMBERED)
-        self._cutter = _make_cutter(spec, channels, run_ms)
-        self._windowed = self._duplicate = self._late = self._future = 0
-        self._gaps = self._windows = self._corrected = 0
-        self._versions: dict[tuple[int, int], None] = {}  # event times and digests that lost
+    def __init__(self, state: SlabState, row: int) -> None:
+        self._state, self._row, self._spec = state, row, state.spec
+        (
+            self.watermark_ms,
+            self.max_event_ms,
+            self.last_recv_ms,
+            run,
+            next_close,
+            self._windowed,
+            self._duplicate,
+            self._late,
+            self._future,
+            self._gaps,
+            self._windows,
+            self._corrected,
+            released,
+            end,
+            waiting,
+            grid_end,
+        ) = state.numbers[row].tolist()
+        self._versions = state.versions.get(row, {})
+        self._buffer = RowBuffer(row, state.times, state.rows, released, end)
+        self._grid: RowBuffer | None = None
+        self._resampler: Resampler | None = None
+        self._cutter: CountCutter | TimeCutter | GridCutter
+        if state.spec.rate_hz is not None:
+            cutter = CountCutter(state.cut_spec)
+            self._grid = RowBuffer(row, state.grid, state.grid, grid_end, grid_end)
+            self._resampler = state.resampler(row)
+            self._cutter = GridCutter(
+                state.spec.rate_hz, self._resampler, self._grid, cutter, waiting
+            )
+            cutter.run, cutter.next_close = run, next_close
+        elif state.spec.kind == "count":
+            self._cutter = CountCutter(state.spec)
+            self._cutter.run, self._cutter.next_close = run, next_close
+        else:
+            self._cutter = TimeCutter(state.spec)
+
+    def store(self) -> None:
+        """Put the numbers back into the slab."""
+        buffer, cutter, state = self._buffer, self._cutter, self._state
+        waiting = grid_end = 0
+        if isinstance(cutter, GridCutter) and self._grid is not None:
+            waiting, grid_end = cutter.waiting, self._grid.end + self._grid.first
+        if self._resampler is not None:
+            state.keep_resampler(self._row, self._resampler)
+        if self._versions:
+            state.versions[self._row] = self._versions
+        state.numbers[self._row] = (
+            self.watermark_ms,
+            self.max_event_ms,
+            self.last_recv_ms,
+            cutter.run,
+            cutter.next_close,
+            self._windowed,
+            self._duplicate,
+            self._late,
+            self._future,
+            self._gaps,
+            self._windows,
+            self._corrected,
+            buffer.released + buffer.first,
+            buffer.end + buffer.first,
+            waiting,
+            grid_end,
+        )
 
     @property
     def pending(self) -> bool:
@@ -176,169 +218,55 @@ class DeviceWindower:
         buffer = self._buffer
         if buffer.released < buffer.end:
             return True
-        return self.spec.kind == "time" and self._needed() < buffer.end
+        return self._spec.kind == "time" and self._needed() < buffer.end
 
-    @property
-    def gaps(self) -> int:
-        """Gaps between released readings since the windower began."""
-        return self._gaps
-
-    @property
-    def rate_hz(self) -> float | None:
-        """Readings per second of event time, as they come; None before the third reading.
-
-        Measured over the newest remembered readings; steps of three times the usual one are silence
-        and do not count. It costs some microseconds, so ask for it once per look, not per reading.
-        """
-        buffer = self._buffer
-        return measured_rate(buffer.ts[max(buffer.begin, buffer.end - _MEASURED) : buffer.end])
-
-    @property
-    def counters(self) -> ReadingCounters:
-        """Readings, gaps and windows since the windower began; kept in the snapshot.
-
-        `dead_lettered` counts the readings beyond the future limit. The counters balance after
-        every call.
-        """
-        counted = (self._windowed, self._duplicate, self._corrected, self._late, self._future)
-        return ReadingCounters(
-            received=sum(counted),
-            windowed=self._windowed,
-            duplicate=self._duplicate,
-            corrected=self._corrected,
-            late=self._late,
-            dead_lettered=self._future,
-            gaps=self._gaps,
-            windows=self._windows,
-        )
-
-    def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> Step:
-        """Take one message; call it for every message, in the order of the log.
-
-        Args:
-            ts_ms: Event times int64 `[n]`, any order; n may be 0.
-            values: float32 `[n, channels]`; copied, so the caller may reuse both.
-            recv_ms: Receive time of the message.
-
-        Returns:
-            The result. Every reading is in exactly one of the five groups, and a returned window
-            never changes.
-
-        Raises:
-            ValueError: The shapes do not match; nothing has changed.
-        """
+    def step(self, ts_ms: NDArray[np.int64], values: NDArray[np.float32], recv_ms: int) -> RowStep:
+        """Take one message; see `StreamSlab.step`."""
         n = len(ts_ms)
-        if values.shape != (n, self.channels):
-            msg = f"{n} event times need values [{n}, {self.channels}], not {list(values.shape)}"
-            raise ValueError(msg)
         if n == 0:
-            return Step([], 0, 0, 0, _NONE, _NONE, 0)
+            return RowStep([], 0, 0, 0, _NONE, _NONE)
         last = int(ts_ms[-1])
-        latest = min(recv_ms + self.spec.future_ms, _LAST_MS)
+        latest = min(recv_ms + self._spec.future_ms, LAST_MS)
         in_order = ts_ms[0] > max(self.max_event_ms, self.watermark_ms) and last <= latest
         if in_order and (n == 1 or bool((ts_ms[1:] > ts_ms[:-1]).all())):
             self._make_room(n)
             self._buffer.append(ts_ms, values, recv_ms)
             self._windowed += n
-            windows, gaps = self._accepted(last, recv_ms)
-            return Step(windows, n, 0, 0, _NONE, _NONE, gaps)
+            return RowStep(self._accepted(last, recv_ms), n, 0, 0, _NONE, _NONE)
         return self._step_disordered(ts_ms, values, recv_ms, latest)
 
     def advance(self, now_ms: int, since_ms: int) -> list[Window]:
-        """Advance processing time to `now_ms`; the bridge has been connected since `since_ms`.
-
-        Closes nothing until the device was silent for `idle_ms` while the bridge was connected. A
-        receive time after `now_ms` counts as now, because the gateway's clock was set back; the
-        silence starts again. The result depends only on the arguments, never on a clock, so ticks
-        replayed from the log close the same windows.
-
-        Returns:
-            Windows that closed, in order of their ends.
-        """
+        """Advance processing time; see `StreamSlab.advance`."""
         self.last_recv_ms = min(self.last_recv_ms, now_ms)
         quiet_ms = now_ms - max(self.last_recv_ms, since_ms)
-        if quiet_ms < self.spec.idle_ms or not self.pending:
+        if quiet_ms < self._spec.idle_ms or not self.pending:
             return []
         passed = self.max_event_ms
-        if self.spec.kind == "time":
-            passed = min(passed + quiet_ms - self.spec.idle_ms, _LAST_MS)
-        return self._move_watermark(passed)[0]
+        if self._spec.kind == "time":
+            passed = min(passed + quiet_ms - self._spec.idle_ms, LAST_MS)
+        return self._move_watermark(passed)
 
-    def snapshot(self) -> bytes:
-        """The whole state for `restore`: values that a coming window needs, times, counters."""
-        buffer = self._buffer
-        keep_ts, keep_rows = self._keep()
-        return encode_state(
-            self.spec,
-            self.channels,
-            WindowerState(
-                watermark_ms=self.watermark_ms,
-                max_event_ms=self.max_event_ms,
-                last_recv_ms=self.last_recv_ms,
-                run=self._cutter.run,
-                next_close=self._cutter.next_close,
-                windowed=self._windowed,
-                duplicate=self._duplicate,
-                late=self._late,
-                future=self._future,
-                gaps=self._gaps,
-                windows=self._windows,
-                corrected=self._corrected,
-                released=buffer.released - keep_ts,
-                ts_ms=buffer.ts[keep_ts : buffer.end],
-                recv_ms=buffer.recv(keep_rows, buffer.end),
-                values=buffer.rows(keep_rows, buffer.end),
-                versions=np.array(list(self._versions), dtype=np.int64).reshape(-1, 2),
-                grid=self._cutter.state() if isinstance(self._cutter, GridCutter) else None,
-            ),
-        )
+    def release(self, first: int, jumps: list[int]) -> list[Window]:
+        """Windows that close on readings released from position `first` on.
 
-    @classmethod
-    def restore(cls, spec: WindowSpec, channels: int, data: bytes) -> DeviceWindower:
-        """Create a windower that continues exactly where `snapshot` was taken.
-
-        `lateness_ms`, `idle_ms`, `future_ms`, `gap_ms` and `gap_policy` may differ. `rate_hz` may
-        differ too: windows that were not resampled before are from now on, and otherwise a new run
-        begins.
-
-        Raises:
-            SnapshotError: `data` is truncated, damaged, of another version, or has another number
-                of channels or another kind, length, hop or min_readings of windows.
+        Args:
+            first: Position of the first of them.
+            jumps: Positions of those with a gap before them.
         """
-        state = decode_state(spec, channels, data)
-        windower = cls(spec, channels)
-        windower.watermark_ms = state.watermark_ms
-        windower.max_event_ms = state.max_event_ms
-        windower.last_recv_ms = state.last_recv_ms
-        windower._windowed = state.windowed
-        windower._duplicate = state.duplicate
-        windower._late = state.late
-        windower._future = state.future
-        windower._gaps = state.gaps
-        windower._windows = state.windows
-        windower._corrected = state.corrected
-        windower._versions = dict.fromkeys(map(tuple, state.versions.tolist()))
-        windower._buffer.load(state.ts_ms, state.values, state.recv_ms, state.released)
-        try:
-            windower._continue_run(state)
-        except ValueError as exc:
-            msg = f"window snapshot of {len(data)} bytes is damaged: {exc}"
-            raise SnapshotError(msg) from exc
-        return windower
+        at = self._buffer.first
+        windows = self._cutter.close(
+            self._buffer, first - at, [jump - at for jump in jumps], NEVER_MS, self.watermark_ms
+        )
+        self._windows += len(windows)
+        return windows
 
-    def _continue_run(self, state: WindowerState) -> None:
-        """Continue the run of a snapshot, if its windows have the rate of these."""
-        cutter, grid = self._cutter, state.grid
-        if not isinstance(cutter, GridCutter):
-            if grid is None:
-                cutter.run, cutter.next_close = state.run, state.next_close
-        elif grid is None:
+    def adopt(self, run: int, next_close: int) -> None:
+        """Continue a run that was not resampled, from the first reading that a window needs."""
+        if isinstance(self._cutter, GridCutter):
             released = self._buffer.released
-            needed = state.run - max(state.next_close - self.spec.length, 0)
+            needed = run - max(next_close - self._spec.length, 0)
             first = max(released - max(needed, 0), self._buffer.first_row)
-            cutter.adopt(self._buffer, first, state.run, state.next_close)
-        elif grid.rate_hz == self.spec.rate_hz:
-            cutter.load(grid, state.run, state.next_close)
+            self._cutter.adopt(self._buffer, first, run, next_close)
 
     def _step_disordered(
         self,
@@ -346,7 +274,7 @@ class DeviceWindower:
         values: NDArray[np.float32],
         recv_ms: int,
         latest: int,
-    ) -> Step:
+    ) -> RowStep:
         """Take any message: separate future, known, late and repeated readings, merge the rest."""
         buffer = self._buffer
         future = ts_ms > latest
@@ -373,17 +301,15 @@ class DeviceWindower:
         self._late += int(late.sum())
         self._future += int(future.sum())
         windows: list[Window] = []
-        gaps = 0
         if len(taken):
-            windows, gaps = self._accepted(int(ts_ms[taken[-1]]), recv_ms)
-        return Step(
+            windows = self._accepted(int(ts_ms[taken[-1]]), recv_ms)
+        return RowStep(
             windows=windows,
             windowed=len(taken),
             duplicate=duplicate,
             corrected=corrected,
             late=np.flatnonzero(late),
             future=np.flatnonzero(future),
-            gaps=gaps,
         )
 
     def _compare(
@@ -425,15 +351,15 @@ class DeviceWindower:
                 del self._versions[next(iter(self._versions))]
         return corrected, too_late
 
-    def _accepted(self, max_event_ms: int, recv_ms: int) -> tuple[list[Window], int]:
-        """Move the watermark after readings up to `max_event_ms` are buffered; returns as below."""
+    def _accepted(self, max_event_ms: int, recv_ms: int) -> list[Window]:
+        """Move the watermark after readings up to `max_event_ms` are buffered."""
         self.max_event_ms = max(self.max_event_ms, max_event_ms)
         self.last_recv_ms = max(self.last_recv_ms, recv_ms)
-        watermark_ms = max(self.max_event_ms - self.spec.lateness_ms, NEVER_MS)
+        watermark_ms = max(self.max_event_ms - self._spec.lateness_ms, NEVER_MS)
         return self._move_watermark(max(watermark_ms, self.watermark_ms))
 
-    def _move_watermark(self, watermark_ms: int) -> tuple[list[Window], int]:
-        """Release what the watermark has reached; returns the closed windows and the gaps found."""
+    def _move_watermark(self, watermark_ms: int) -> list[Window]:
+        """Release what the watermark has reached; returns the closed windows."""
         buffer = self._buffer
         before = self.watermark_ms
         self.watermark_ms = max(before, watermark_ms)
@@ -444,12 +370,12 @@ class DeviceWindower:
             else:
                 waiting = buffer.ts[first : buffer.end]
                 buffer.released += int(waiting.searchsorted(self.watermark_ms, "right"))
-        longest_ms = self.spec.longest_step_ms
+        longest_ms = self._state.longest_ms
         jumps = [] if longest_ms is None else self._jumps(first, longest_ms)
         self._gaps += len(jumps)
         windows = self._cutter.close(buffer, first, jumps, before, self.watermark_ms)
         self._windows += len(windows)
-        return windows, len(jumps)
+        return windows
 
     def _jumps(self, first: int, longest_ms: int) -> list[int]:
         """Indices of the released readings from `first` on with a gap before them."""
@@ -471,20 +397,14 @@ class DeviceWindower:
         recognises the same duplicates and corrections.
         """
         buffer = self._buffer
-        keep_rows = min(self._needed(), max(buffer.released - _COMPARED, buffer.first_row))
-        return min(max(buffer.released - self._remembered, buffer.begin), keep_rows), keep_rows
+        keep_rows = min(self._needed(), max(buffer.released - COMPARED, buffer.first_row))
+        return min(
+            max(buffer.released - self._state.remembered, buffer.begin), keep_rows
+        ), keep_rows
 
     def _needed(self) -> int:
         """Index of the first reading that a coming window needs."""
         return self._cutter.keep_rows(self._buffer, self.watermark_ms)
-
-
-def _make_cutter(
-    spec: WindowSpec, channels: int, run_ms: int | None
-) -> CountCutter | TimeCutter | GridCutter:
-    if spec.rate_hz is not None:
-        return GridCutter(spec, spec.rate_hz, channels, run_ms)
-    return CountCutter(spec) if spec.kind == "count" else TimeCutter(spec)
 
 
 def _digest(row: NDArray[np.float32]) -> int:

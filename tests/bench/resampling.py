@@ -3,7 +3,7 @@
     python -m tests.bench.resampling [--results]
 
 The recordings are those of people whom the students have not seen: UCI-HAR (test people) at the
-waist, and SPSW (people 19 to 23) at the wrist. They go through `DeviceWindower` in messages of a
+waist, and SPSW (people 19 to 23) at the wrist. They go through `OneDevice` in messages of a
 hundred readings with the settings of the product. UCI-HAR has 50 Hz; other rates are made of it by
 band-limited interpolation to 1000 Hz, of which readings are taken at the times of the sensor's
 clock and stamped in whole milliseconds. A window has the label of the middle of its span.
@@ -32,7 +32,7 @@ from models.zoo import zoo_path
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 from pipeline.windows.spec import Window, WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 
 _RESULTS = Path(__file__).parents[2] / "docs" / "results" / "rate.md"
 _T0 = 1_700_000_000_000
@@ -148,7 +148,7 @@ def _cpu_seconds(spec: WindowSpec, rate_hz: int, size: int) -> float:
     count = 10_000 if size == 1 else 50_000
     ts = _T0 + (np.arange(count) * 1000 // rate_hz).astype(np.int64)
     values = np.random.default_rng(0).normal(size=(count, 9)).astype(np.float32)
-    windower = DeviceWindower(spec, 9)
+    windower = OneDevice(spec, 9)
     began = time.process_time()
     for start in range(0, count, size):
         stop = start + size
@@ -175,7 +175,7 @@ def _scored(student: Student, runs: Sequence[Run], labels: Sequence[str]) -> lis
 
 
 def _windows(spec: WindowSpec, run: Run) -> list[Window]:
-    windower = DeviceWindower(spec, run.values.shape[1])
+    windower = OneDevice(spec, run.values.shape[1])
     windows: list[Window] = []
     for start in range(0, len(run.ts_ms), 100):
         ts = run.ts_ms[start : start + 100]

@@ -38,8 +38,9 @@ WAY = (
     "pipeline/stage.py",
     "pipeline/scoring/stage.py",
     "pipeline/windows/devices.py",
-    "pipeline/windows/windower.py",
-    "pipeline/windows/cutters.py",
+    "pipeline/windows/slab.py",
+    "pipeline/windows/slabstep.py",
+    "pipeline/windows/countcut.py",
     "pipeline/scoring/batch.py",
     "pipeline/points/scorecolumns.py",
     "pipeline/log/sqliteproducer.py",
@@ -79,6 +80,9 @@ GUARDS = {
 """Files that check the clock, the disk, the number of devices, how a sensor is mounted and whether
 readings fit the student with every message; they change nothing of it."""
 HELPERS = {
+    "pipeline/windows/segments.py",
+    "pipeline/windows/slabstate.py",
+    "pipeline/windows/slabwindows.py",
     "pipeline/windows/spec.py",
     "pipeline/log/staging.py",
     "pipeline/log/tables.py",

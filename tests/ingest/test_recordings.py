@@ -23,7 +23,7 @@ from ingest.recordings import (
     recordings_of,
 )
 from pipeline.windows.spec import WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 from tests.ingest.small_engines import engine_text
 
 NAMES = ("test_FD001.txt", "RUL_FD001.txt", "train_FD001.txt")
@@ -154,7 +154,7 @@ def synthetic_windows() -> HarWindows:
 def closed_windows(recording: object) -> tuple[np.ndarray, list[int]]:
     """Return the windows that the pipeline's own windower cuts from a recording."""
     spec = WindowSpec(length=128, hop=64, min_readings=128, gap_ms=100)
-    windower = DeviceWindower(spec, len(recording.channels))
+    windower = OneDevice(spec, len(recording.channels))
     windows = []
     now_ms = int(recording.offsets_ms[-1])
     windows += windower.step(recording.offsets_ms, recording.values, now_ms).windows

@@ -23,9 +23,9 @@ from ingest.recordings import Recording
 from ingest.replay import ReplayError, ReplayOptions, ReplayPlan, plan_replay, replay
 from ingest.settings import IngestSettings
 from pipeline.windows.spec import WindowSpec
-from pipeline.windows.windower import DeviceWindower
 from tests.fakes.log import FakeLog, until
 from tests.fakes.mqttbroker import ScriptedBroker
+from tests.fakes.onedevice import OneDevice
 from tests.fakes.ports import free_port
 
 NOW_MS = 1_700_000_000_000
@@ -57,7 +57,7 @@ def received(found: ReplayPlan, size: int) -> list[Batch]:
 
 def windows_of(found: ReplayPlan, size: int, lateness_ms: int) -> tuple[list[Any], dict[str, int]]:
     spec = WindowSpec(length=16, hop=8, min_readings=16, gap_ms=100, lateness_ms=lateness_ms)
-    windower = DeviceWindower(spec, 2)
+    windower = OneDevice(spec, 2)
     windows, counts = [], {"windowed": 0, "duplicate": 0, "late": 0}
     for batch in received(found, size):
         step = windower.step(batch.ts_ms, columns(batch, ("acc_x", "acc_y")), NOW_MS)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.spec import slice_windows as slice_stream
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 from training.errors import DataSetError
 from training.windows import WindowSet, hold_out_groups, slice_series
 
@@ -23,7 +23,7 @@ def test_training_cuts_the_windows_of_the_stream(readings, length, hop):
 
 def test_training_cuts_the_windows_of_a_running_windower():
     values = np.random.default_rng(0).normal(size=(200, 14)).astype(np.float32)
-    windower = DeviceWindower(WindowSpec(length=30, hop=1, min_readings=30), 14)
+    windower = OneDevice(WindowSpec(length=30, hop=1, min_readings=30), 14)
     ts_ms = 1_700_000_000_000 + np.arange(200) * 1000
     closed = []
     for at in range(0, 200, 7):

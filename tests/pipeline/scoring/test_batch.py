@@ -16,7 +16,7 @@ from models.zoo import zoo_path
 from pipeline.points.scores import decode_scores, points_of
 from pipeline.windows import spec as windowspec
 from pipeline.windows.spec import Window
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 from tests.fakes.scores import Closed, encode_records, score_closed
 
 
@@ -108,7 +108,7 @@ def test_an_uncertain_window_is_recorded_as_unknown_with_its_probabilities(tmp_p
 def test_a_record_of_a_resampled_window_says_how_it_was_made(students):
     spec = windowspec.WindowSpec(length=8, hop=4, lateness_ms=0, rate_hz=50.0)
     readings = np.random.default_rng(0).normal(0, 1, (40, 3)).astype(np.float32)
-    step = DeviceWindower(spec, 3).step(np.arange(40) * 40 + 10**12, readings, 10**12 + 2000)
+    step = OneDevice(spec, 3).step(np.arange(40) * 40 + 10**12, readings, 10**12 + 2000)
     items = [Closed("plant", "p1", "imu", window) for window in step.windows]
     records = score_closed(items, students.get, 10**12 + 2000).records
     assert len(records) == len(items) > 10
@@ -137,7 +137,7 @@ def test_records_pass_through_the_log_and_become_points(students):
 def test_windows_of_the_windower_are_scored_and_stored(students):
     spec = windowspec.WindowSpec(length=4, hop=1, lateness_ms=0)
     readings = np.random.default_rng(0).normal(0, 1, (10, 3)).astype(np.float32)
-    step = DeviceWindower(spec, 3).step(np.arange(10) * 1000 + 10**12, readings, 10**12 + 9000)
+    step = OneDevice(spec, 3).step(np.arange(10) * 1000 + 10**12, readings, 10**12 + 9000)
     items = [Closed("plant", "e1", "engine", window) for window in step.windows]
     records = score_closed(items, students.get, 10**12 + 9001).records
     offline = students["engine"].score(slice_offline(readings, 4, 1)).rul

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.windows.resample import Resampled, Resampler, measured_rate, resample_series
 from pipeline.windows.spec import WindowSpec, slice_windows
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 
 T0 = 1_700_000_000_000
 SPEC = WindowSpec(16, 8, gap_ms=100, rate_hz=50.0, lateness_ms=100)
@@ -125,7 +125,7 @@ def test_a_gap_begins_a_new_grid_and_no_window_spans_it() -> None:
     windows = slice_windows(ts, wave(1, ts), SPEC)
     assert {window.run_ms for window in windows} == {T0, T0 + 611}
     assert all((w.end_ms <= T0 + 476) == (w.run_ms == T0) for w in windows)
-    windower = DeviceWindower(SPEC, 1)
+    windower = OneDevice(SPEC, 1)
     windower.step(ts, wave(1, ts), int(ts[-1]))
     assert windower.gaps == 1
 
@@ -140,11 +140,11 @@ def test_a_jump_of_more_than_a_window_is_a_gap_so_that_it_is_not_filled() -> Non
 
 
 def resample_windows(spec: WindowSpec, ts: np.ndarray) -> list:
-    return DeviceWindower(spec, 1).step(ts, wave(1, ts), int(ts[-1])).windows
+    return OneDevice(spec, 1).step(ts, wave(1, ts), int(ts[-1])).windows
 
 
 def test_a_released_reading_is_in_the_grid_and_cannot_be_corrected() -> None:
-    windower = DeviceWindower(SPEC, 1)
+    windower = OneDevice(SPEC, 1)
     ts = T0 + 20 * np.arange(12)  # the last five wait for the watermark
     windower.step(ts, np.zeros((12, 1), np.float32), int(ts[-1]))
     step = windower.step(ts, np.ones((12, 1), np.float32), int(ts[-1]) + 1)

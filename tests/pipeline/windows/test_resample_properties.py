@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.windows.resample import Resampled, Resampler, resample_series
 from pipeline.windows.spec import WindowSpec, slice_windows
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 from tests.pipeline.windows.test_windower_properties import (
     BUSY,
     FOREVER_MS,
@@ -128,15 +128,15 @@ def test_a_disturbed_stream_killed_at_every_message_gives_the_offline_windows(
     data: st.DataObject, spec: WindowSpec, cuts: list[int]
 ) -> None:
     sent = messages(data.draw(arrivals(spec)), cuts)
-    saved = DeviceWindower(spec, WIDTH).snapshot()
+    saved = OneDevice(spec, WIDTH).snapshot()
     windows = []
     for ts, values, recv_ms in sent:
-        windower = DeviceWindower.restore(spec, WIDTH, saved)
+        windower = OneDevice.restore(spec, WIDTH, saved)
         windows += windower.step(ts, values, recv_ms).windows
         assert windower.counters.balances
         saved = windower.snapshot()
-        assert DeviceWindower.restore(spec, WIDTH, saved).snapshot() == saved
-    windower = DeviceWindower.restore(spec, WIDTH, saved)
+        assert OneDevice.restore(spec, WIDTH, saved).snapshot() == saved
+    windower = OneDevice.restore(spec, WIDTH, saved)
     windows += windower.advance(FOREVER_MS + max(m[2] for m in sent), 0)
 
     ts = np.concatenate([m[0] for m in sent])

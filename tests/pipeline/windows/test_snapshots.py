@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from pipeline.errors import SnapshotError
 from pipeline.windows.snapshots import decode_state, encode_state
 from pipeline.windows.spec import WindowSpec
-from pipeline.windows.windower import DeviceWindower
+from tests.fakes.onedevice import OneDevice
 
 T0 = 1_700_000_000_000
 SPEC = WindowSpec(128, 64, gap_ms=100)
 
 
-def busy_windower(jitter_ms: int = 0, spec: WindowSpec = SPEC) -> DeviceWindower:
+def busy_windower(jitter_ms: int = 0, spec: WindowSpec = SPEC) -> OneDevice:
     rng = np.random.default_rng(3)
-    windower = DeviceWindower(spec, 9)
+    windower = OneDevice(spec, 9)
     for number in range(60):
         ts = T0 + 20 * np.arange(10 * number, 10 * number + 10)
         ts += rng.integers(0, jitter_ms + 1, size=10)
@@ -41,7 +41,7 @@ def test_snapshot_is_hardly_larger_than_the_values_it_holds(
 def test_restored_windower_is_the_same_and_has_memory_of_its_own() -> None:
     windower = busy_windower()
     data = windower.snapshot()
-    restored = DeviceWindower.restore(SPEC, 9, data)
+    restored = OneDevice.restore(SPEC, 9, data)
     assert restored.snapshot() == data
     assert restored.counters == windower.counters
     windower.step(np.array([T0 + 60_000]), np.ones((1, 9), np.float32), T0 + 60_000)
@@ -49,37 +49,37 @@ def test_restored_windower_is_the_same_and_has_memory_of_its_own() -> None:
 
 
 def test_snapshot_of_a_new_device() -> None:
-    new = DeviceWindower(SPEC, 9)
-    assert DeviceWindower.restore(SPEC, 9, new.snapshot()).snapshot() == new.snapshot()
+    new = OneDevice(SPEC, 9)
+    assert OneDevice.restore(SPEC, 9, new.snapshot()).snapshot() == new.snapshot()
 
 
 def test_every_truncation_and_every_flipped_byte_is_refused() -> None:
     data = busy_windower().snapshot()
     for stop in range(0, len(data), 13):
         with pytest.raises(SnapshotError):
-            DeviceWindower.restore(SPEC, 9, data[:stop])
+            OneDevice.restore(SPEC, 9, data[:stop])
     for at in range(0, len(data), 13):
         damaged = bytearray(data)
         damaged[at] ^= 0x10
         with pytest.raises(SnapshotError):
-            DeviceWindower.restore(SPEC, 9, bytes(damaged))
+            OneDevice.restore(SPEC, 9, bytes(damaged))
     with pytest.raises(SnapshotError):
-        DeviceWindower.restore(SPEC, 9, data + b"\0")
+        OneDevice.restore(SPEC, 9, data + b"\0")
 
 
 @settings(deadline=None)
 @given(data=st.binary(max_size=200), magic=st.booleans())
 def test_foreign_bytes_are_refused(data: bytes, magic: bool) -> None:
     with pytest.raises(SnapshotError):
-        DeviceWindower.restore(SPEC, 9, b"KPW3" + data if magic else data)
+        OneDevice.restore(SPEC, 9, b"KPW3" + data if magic else data)
 
 
 def test_snapshot_of_other_windows_is_refused_and_says_which() -> None:
     data = busy_windower().snapshot()
     with pytest.raises(SnapshotError, match=r"length=128 hop=64.* needs length=30 hop=1"):
-        DeviceWindower.restore(WindowSpec(30, 1), 9, data)
+        OneDevice.restore(WindowSpec(30, 1), 9, data)
     with pytest.raises(SnapshotError, match=r"channels=9, .* channels=6"):
-        DeviceWindower.restore(SPEC, 6, data)
+        OneDevice.restore(SPEC, 6, data)
 
 
 def as_second_format(data: bytes) -> bytes:
@@ -90,13 +90,13 @@ def as_second_format(data: bytes) -> bytes:
 
 def test_a_snapshot_of_the_second_format_is_read() -> None:
     data = busy_windower().snapshot()
-    assert DeviceWindower.restore(SPEC, 9, as_second_format(data)).snapshot() == data
+    assert OneDevice.restore(SPEC, 9, as_second_format(data)).snapshot() == data
 
 
 def test_a_run_of_the_second_format_is_resampled_from_now_on() -> None:
     rated = dataclasses.replace(SPEC, rate_hz=50.0)
     was, always = busy_windower(), busy_windower(spec=rated)
-    now = DeviceWindower.restore(rated, 9, as_second_format(was.snapshot()))
+    now = OneDevice.restore(rated, 9, as_second_format(was.snapshot()))
     ts = T0 + 20 * np.arange(600, 900)
     values = np.random.default_rng(4).normal(size=(300, 9)).astype(np.float32)
     steps = [w.step(ts, values, int(ts[-1])).windows for w in (was, always, now)]
@@ -109,7 +109,7 @@ def test_another_rate_begins_a_new_run_and_keeps_the_counters() -> None:
     rated = dataclasses.replace(SPEC, rate_hz=50.0)
     windower = busy_windower(spec=rated)
     for spec in (SPEC, dataclasses.replace(SPEC, rate_hz=25.0)):
-        restored = DeviceWindower.restore(spec, 9, windower.snapshot())
+        restored = OneDevice.restore(spec, 9, windower.snapshot())
         assert restored.counters == windower.counters
         assert restored.max_event_ms == windower.max_event_ms
         ts = T0 + 20 * np.arange(600, 600 + 300)
@@ -121,16 +121,16 @@ def test_another_rate_begins_a_new_run_and_keeps_the_counters() -> None:
 def test_a_damaged_resampler_is_refused() -> None:
     rated = dataclasses.replace(SPEC, rate_hz=50.0)
     data = busy_windower(9, rated).snapshot()
-    assert DeviceWindower.restore(rated, 9, data).snapshot() == data
+    assert OneDevice.restore(rated, 9, data).snapshot() == data
     for stop in range(0, len(data), 13):
         with pytest.raises(SnapshotError):
-            DeviceWindower.restore(rated, 9, data[:stop])
+            OneDevice.restore(rated, 9, data[:stop])
     state = decode_state(rated, 9, data)
     assert state.grid is not None
     grid = dataclasses.replace(state.grid, resampler=state.grid.resampler[8:])
     odd = encode_state(rated, 9, dataclasses.replace(state, grid=grid))
     with pytest.raises(SnapshotError, match="resampler of 9 channels"):
-        DeviceWindower.restore(rated, 9, odd)
+        OneDevice.restore(rated, 9, odd)
 
 
 def test_a_snapshot_of_the_first_format_is_read() -> None:
@@ -141,10 +141,10 @@ def test_a_snapshot_of_the_first_format_is_read() -> None:
     assert body[corrected : corrected + 8] == body[versions : versions + 4] * 2 == bytes(8)
     former = bytes(body[:corrected] + body[corrected + 8 : versions] + body[versions + 4 :])
     old = b"KPW1" + zlib.crc32(former).to_bytes(4, "little") + former
-    assert DeviceWindower.restore(SPEC, 9, old).snapshot() == data
+    assert OneDevice.restore(SPEC, 9, old).snapshot() == data
 
 
 def test_limits_may_change_between_snapshot_and_restore() -> None:
     other = dataclasses.replace(SPEC, lateness_ms=0, idle_ms=9, future_ms=1, gap_ms=None)
-    restored = DeviceWindower.restore(other, 9, busy_windower().snapshot())
+    restored = OneDevice.restore(other, 9, busy_windower().snapshot())
     assert restored.spec.lateness_ms == 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.windows.slabstate import NEVER_MS
 from pipeline.windows.spec import WindowSpec, slice_windows
-from pipeline.windows.windower import NEVER_MS, DeviceWindower, Step
+from tests.fakes.onedevice import OneDevice, OneStep
 
 T0 = 1_700_000_000_000
 
 
-def step(windower: DeviceWindower, *offsets_ms: int, recv: int | None = None) -> Step:
+def step(windower: OneDevice, *offsets_ms: int, recv: int | None = None) -> OneStep:
     """Readings at T0 + offset whose value is the offset; received with the last one by default."""
     ts = np.array([T0 + offset for offset in offsets_ms], dtype=np.int64)
     values = np.array([[offset] for offset in offsets_ms], dtype=np.float32).reshape(len(ts), 1)
@@ -22,13 +23,13 @@ def rows(windows: list) -> list[list[float]]:
     return [window.values.ravel().tolist() for window in windows]
 
 
-def counting(length: int, hop: int = 1, min_readings: int = 0, **options: object) -> DeviceWindower:
-    return DeviceWindower(WindowSpec(length, hop, min_readings, **options), 1)  # type: ignore[arg-type]
+def counting(length: int, hop: int = 1, min_readings: int = 0, **options: object) -> OneDevice:
+    return OneDevice(WindowSpec(length, hop, min_readings, **options), 1)  # type: ignore[arg-type]
 
 
-def timing(length_ms: int, hop_ms: int, **options: object) -> DeviceWindower:
+def timing(length_ms: int, hop_ms: int, **options: object) -> OneDevice:
     spec = WindowSpec(kind="time", length_ms=length_ms, hop_ms=hop_ms, **options)  # type: ignore[arg-type]
-    return DeviceWindower(spec, 1)
+    return OneDevice(spec, 1)
 
 
 def test_count_windows_close_at_length_and_then_every_hop() -> None:
@@ -76,12 +77,12 @@ def test_duplicates_pending_released_and_within_a_message_are_counted() -> None:
     assert rows(windower.advance(T0 + 10_000, 0)) == [[0, 100]]
 
 
-def send(windower: DeviceWindower, at: int, value: float, recv: int) -> Step:
+def send(windower: OneDevice, at: int, value: float, recv: int) -> OneStep:
     values = np.full((1, windower.channels), value, dtype=np.float32)
     return windower.step(np.array([T0 + at]), values, T0 + recv)
 
 
-def outcomes(*steps: Step) -> list[str]:
+def outcomes(*steps: OneStep) -> list[str]:
     return [
         "windowed" * each.windowed
         + "duplicate" * each.duplicate
@@ -110,7 +111,7 @@ def test_versions_that_are_delivered_again_are_duplicates_and_correct_nothing() 
     versions = [(0, 1), (0, 2), (0, 3)]
     for n, (at, value) in enumerate(versions):
         send(windower, at, value, n)
-    windower = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
+    windower = OneDevice.restore(windower.spec, 1, windower.snapshot())
     again = [send(windower, at, value, 10 + n) for n, (at, value) in enumerate(versions)]
     assert outcomes(*again) == ["duplicate"] * 3
     send(windower, 100, 9, 100)
@@ -161,7 +162,7 @@ def test_duplicate_is_known_for_as_long_as_promised_then_late() -> None:
     windower = counting(4, 4, lateness_ms=0)
     for at in range(2000):
         step(windower, at)
-    restored = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
+    restored = OneDevice.restore(windower.spec, 1, windower.snapshot())
     for each in (windower, restored):
         assert step(each, 2000 - 1024).duplicate == 1
         assert step(each, 2000 - 1025).late.tolist() == [0]
@@ -258,7 +259,7 @@ def test_a_clock_set_back_restarts_the_silence_and_does_not_end_idle_closing() -
     windower = counting(2, 1, idle_ms=500)
     step(windower, 0, 10, recv=3_600_000)
     assert windower.advance(T0 + 1000, T0) == []
-    windower = DeviceWindower.restore(windower.spec, 1, windower.snapshot())
+    windower = OneDevice.restore(windower.spec, 1, windower.snapshot())
     assert windower.advance(T0 + 1499, T0) == []
     assert rows(windower.advance(T0 + 1500, T0)) == [[0, 10]]
 
@@ -331,7 +332,7 @@ def test_message_larger_than_all_buffers_and_small_ones_after_it() -> None:
     ts = T0 + 20 * np.arange(30_000)
     values = np.arange(60_000, dtype=np.float32).reshape(-1, 2)
     spec = WindowSpec(128, 64, gap_ms=100)
-    windower = DeviceWindower(spec, 2)
+    windower = OneDevice(spec, 2)
     closed = windower.step(ts[:10_000], values[:10_000], T0 + 10**6).windows
     for lo in range(10_000, 30_000, 7):
         closed += windower.step(ts[lo : lo + 7], values[lo : lo + 7], T0 + 10**6).windows
@@ -386,4 +387,4 @@ def test_the_rate_is_that_of_the_readings_as_they_come() -> None:
         ts = T0 + start + 25 * np.arange(40)
         windower.step(ts, np.zeros((40, 1), np.float32), int(ts[-1]))
     assert windower.rate_hz == 40.0
-    assert DeviceWindower.restore(windower.spec, 1, windower.snapshot()).rate_hz == 40.0
+    assert OneDevice.restore(windower.spec, 1, windower.snapshot()).rate_hz == 40.0

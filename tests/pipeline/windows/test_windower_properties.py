@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.windows.spec import Window, WindowSpec, slice_windows
-from pipeline.windows.windower import DeviceWindower, Step
+from tests.fakes.onedevice import OneDevice, OneStep
 
 T0 = 1_700_000_000_000
 WIDTH = 2
@@ -27,7 +27,7 @@ def plain(window: Window) -> tuple:
     return (*times, window.values.tolist())
 
 
-def outcome(step: Step) -> tuple:
+def outcome(step: OneStep) -> tuple:
     counts = (step.windowed, step.duplicate, step.corrected)
     return (
         *counts,
@@ -98,7 +98,7 @@ def test_any_order_within_lateness_with_duplicates_in_any_messages_gives_the_off
     data: st.DataObject, spec: WindowSpec, cuts: list[int]
 ) -> None:
     sent = messages(data.draw(arrivals(spec)), cuts)
-    windower = DeviceWindower(spec, WIDTH)
+    windower = OneDevice(spec, WIDTH)
     windows = []
     for ts, values, recv_ms in sent:
         windows += windower.step(ts, values, recv_ms).windows
@@ -253,8 +253,8 @@ def test_every_reading_is_classified_as_in_the_table(
     spec: WindowSpec, actions: list[Action], restarts: set[int]
 ) -> None:
     windower, twin, literal = (
-        DeviceWindower(spec, WIDTH),
-        DeviceWindower(spec, WIDTH),
+        OneDevice(spec, WIDTH),
+        OneDevice(spec, WIDTH),
         Literal(spec),
     )
     windows: list[tuple] = []
@@ -263,7 +263,7 @@ def test_every_reading_is_classified_as_in_the_table(
         now_ms += wait_ms
         if number in restarts:
             saved = windower.snapshot()
-            windower = DeviceWindower.restore(spec, WIDTH, saved)
+            windower = OneDevice.restore(spec, WIDTH, saved)
             assert windower.snapshot() == saved
         if kind == "tick":
             closed = windower.advance(now_ms, T0 + 50)
@@ -292,7 +292,7 @@ def test_another_device_with_a_wild_clock_changes_nothing(kind: str) -> None:
     if kind == "time":
         spec = WindowSpec(kind="time", length_ms=160, hop_ms=80)
     rng = np.random.default_rng(7)
-    alone, beside, wild = (DeviceWindower(spec, WIDTH) for _ in range(3))
+    alone, beside, wild = (OneDevice(spec, WIDTH) for _ in range(3))
     for number in range(50):
         ts = T0 + 20 * np.arange(5 * number, 5 * number + 5)
         values = rng.normal(size=(5, WIDTH)).astype(np.float32)
