@@ -215,7 +215,7 @@ def create_scoring_app(
         mqtt_prefix=mqtt_prefix,
         turn=turn,
     )
-    app.agent(topics[READINGS], name="score")(agent_of(app, stage, _fetches(app, READINGS)))
+    _add_agent(app, "score", topics[READINGS], agent_of(app, stage, _fetches(app, READINGS)))
 
     restore = partial(_restore_devices, app, stage, table, settings.partitions)
     if isinstance(table, LogTable):
@@ -267,7 +267,7 @@ def create_store_app(
         mqtt_prefix=mqtt_prefix,
     )
     fetches = _fetches(app, SCORES, LABELS, *accounts)
-    app.agent(topics, name=f"store-{name}")(agent_of(app, stage, fetches))
+    _add_agent(app, f"store-{name}", topics, agent_of(app, stage, fetches))
     return StoreApp(app, name, stage)
 
 
@@ -408,6 +408,16 @@ def _topic(app: Any, settings: PipelineSettings, *names: str) -> Any:
     return app.topic(
         *names, partitions=settings.partitions, key_serializer="raw", value_serializer="raw"
     )
+
+
+def _add_agent(app: Any, name: str, topics: Any, body: Any) -> None:
+    """Add an agent as ``app.agent`` does, without its look for the file of the body.
+
+    Faust wants the file for autodiscovery. To find it, it resolves the path of each module that is
+    loaded, which takes longer than all else that is done for an app.
+    """
+    agent = app.conf.Agent(body, name=name, app=app, channel=topics)
+    app.agents[agent.name] = agent
 
 
 def _fetches(app: Any, *topics: str) -> Fetches:

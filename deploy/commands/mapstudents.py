@@ -57,14 +57,13 @@ def read_students(root: Path) -> tuple[list[Manifest], list[str]]:
 
     An empty registry gets the starter students when its gateway starts, so they are returned.
     """
-    from models.artifact import read_artifact
     from models.registry import Registry
-    from models.zoo import STARTERS, zoo_path
+    from models.zoo import STARTERS, zoo_manifest
     from pipeline.scoring.scorers import find_scorers
 
     registry = Registry(root)
     if not registry.names():
-        return [read_artifact(zoo_path(name)).manifest for name in STARTERS], []
+        return [zoo_manifest(name) for name in STARTERS], []
     found = find_scorers(registry)
     students = [registry.read(one.name, one.version, one.digest).manifest for one in found.scorers]
     faults = [f"{one.name} is refused: {one.reason}" for one in found.refused]

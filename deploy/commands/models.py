@@ -31,7 +31,7 @@ from models.rulings import (
 from models.tasks.contract import Subject
 from models.tasks.registry import find_task
 from models.trial import try_student
-from models.zoo import STARTERS, list_zoo, zoo_path
+from models.zoo import STARTERS, list_zoo, zoo_manifest, zoo_path
 
 __all__ = ["models"]
 
@@ -85,7 +85,7 @@ def zoo(registry: Registry) -> None:
     """List the students that ship with kpstream, and mark those in the registry."""
     here = set(registry.names())
     for name in list_zoo():
-        manifest = read_artifact(zoo_path(name)).manifest
+        manifest = zoo_manifest(name)
         mark = "added" if name in here else "starter" if name in STARTERS else ""
         click.echo(
             f"{name:<25} {mark:<8} {manifest.stream:<12} {manifest.onnx.size_bytes:>7} bytes  "

@@ -12,11 +12,14 @@ True
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+from models.artifact import MANIFEST_FILE
 from models.errors import NameRefused
+from models.manifest import Manifest, decode_manifest
 
-__all__ = ["STARTERS", "list_zoo", "zoo_path"]
+__all__ = ["STARTERS", "list_zoo", "zoo_digest", "zoo_manifest", "zoo_path"]
 
 STARTERS = ("rul-fd001", "har-waist", "forecast-transformer")
 """The students of the streams `engine`, `imu` and `transformer` until others are published."""
@@ -34,7 +37,26 @@ def zoo_path(name: str) -> Path:
     Raises:
         NameRefused: No student of this name ships with kpstream.
     """
-    if name not in list_zoo():
+    here = Path(__file__).parent
+    if name != Path(name).name or not (here / name / MANIFEST_FILE).is_file():
         msg = f"no student {name!r} ships with kpstream; choose one of: {', '.join(list_zoo())}"
         raise NameRefused(msg)
-    return Path(__file__).parent / name
+    return here / name
+
+
+def zoo_manifest(name: str) -> Manifest:
+    """Manifest of a shipped student; the graph is not read.
+
+    Raises:
+        NameRefused: No student of this name ships with kpstream.
+    """
+    return decode_manifest((zoo_path(name) / MANIFEST_FILE).read_bytes())
+
+
+def zoo_digest(name: str) -> str:
+    """Digest of a shipped student, see `models.artifact.Artifact`; the graph is not read.
+
+    Raises:
+        NameRefused: No student of this name ships with kpstream.
+    """
+    return hashlib.sha256((zoo_path(name) / MANIFEST_FILE).read_bytes()).hexdigest()

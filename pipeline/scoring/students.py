@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ingest.clock import now_ms
 from ingest.statefile import open_regular
-from models.artifact import Artifact, read_artifact
+from models.artifact import Artifact
 from models.errors import ModelError
 from models.manifest import Manifest
 from models.registry import Registry
 from models.session import Student
-from models.zoo import STARTERS, zoo_path
+from models.zoo import STARTERS, zoo_manifest, zoo_path
 from pipeline.quiet import QuietThread
 from pipeline.scoring.contests import Contests
 from pipeline.scoring.memory import Ran, read_ran
@@ -167,11 +167,11 @@ def lost_students(registry: Registry, ran: Mapping[str, Ran]) -> dict[str, Ran]:
 
 def _is_starter(name: str, last: Ran) -> bool:
     """Whether it is the first version: the starter of this or an earlier release."""
-    return name in STARTERS and last.version == read_artifact(zoo_path(name)).manifest.version
+    return name in STARTERS and last.version == zoo_manifest(name).version
 
 
 def _seed(registry: Registry, ran: Mapping[str, Ran]) -> None:
-    starters = {name: read_artifact(zoo_path(name)).manifest for name in STARTERS}
+    starters = {name: zoo_manifest(name) for name in STARTERS}
     scored, unknown, names = set(), set(), registry.names()
     for name in names:
         try:

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ingest.statefile import StateFileUnusable, read_object, write_object
-from models.artifact import Artifact, read_artifact
+from models.artifact import Artifact
 from models.session import Student
 from models.trial import Trial, try_student
-from models.zoo import STARTERS, zoo_path
+from models.zoo import STARTERS, zoo_digest
 from pipeline.scoring.rollover import load_student
 
 __all__ = ["TriedStudents", "shipped_digests"]
@@ -80,7 +80,7 @@ class TriedStudents:
 
 def shipped_digests() -> frozenset[str]:
     """Digests of the starter students, which need no trial."""
-    return frozenset(read_artifact(zoo_path(name)).digest for name in STARTERS)
+    return frozenset(zoo_digest(name) for name in STARTERS)
 
 
 def _read(path: Path, runtime: str) -> list[str]:

@@ -9,7 +9,7 @@ from models.errors import NameRefused
 from models.manifest import encode_manifest
 from models.registry import Registry
 from models.session import Student
-from models.zoo import STARTERS, list_zoo, zoo_path
+from models.zoo import STARTERS, list_zoo, zoo_digest, zoo_manifest, zoo_path
 
 ZOO = {
     "forecast-transformer": ("forecast", "transformer", 7),
@@ -54,6 +54,8 @@ def test_a_shipped_student_is_small_complete_and_fit_for_its_stream(name):
 def test_the_manifest_of_a_shipped_student_keeps_its_bytes(name):
     artifact = read_artifact(zoo_path(name))
     assert encode_manifest(artifact.manifest) == artifact.manifest_bytes
+    assert zoo_manifest(name) == artifact.manifest
+    assert zoo_digest(name) == artifact.digest
 
 
 @pytest.mark.parametrize("name", list_zoo())
