@@ -16,7 +16,7 @@ not seen (docs/drift.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +45,14 @@ _STILL = 0.5
 _HALF = 0.5
 _NAMED = 8
 """Most channels in a flag."""
+_MOST_KNOWN = 256
 _NARROW = 1e-3
 """A range is taken to be at least this wide, as a share of its larger end."""
 
 _Bools = NDArray[np.bool_]
 _Floats = NDArray[np.float32]
+_Places = tuple[int, ...]
+_Flags = list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,21 @@ class _Slip:
     offset: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Signs:
+    """What is odd about some windows.
+
+    Attributes:
+        outside: [batch, channels] readings are outside of what training saw.
+        still: [batch, channels] the channel does not move.
+        odd_lengths: For each vector, [batch] its length is outside.
+    """
+
+    outside: _Bools
+    still: _Bools
+    odd_lengths: list[_Bools]
+
+
 class QualityChecks:
     """The checks of the students that score, one per stream, each made when it is first needed."""
 
@@ -141,6 +159,7 @@ class QualityCheck:
             )
             for vector in (seen.lengths if seen is not None and seen.lengths else ())
         ]
+        self._known: dict[tuple[tuple[_Places, ...], bytes], _Flags] = {}
         self._in_vectors = {place for vector in self._vectors for place in vector.places}
 
     def flags(
@@ -183,49 +202,82 @@ class QualityCheck:
         is_odd = outside.any(axis=1) | still.any(axis=1)
         for part in odd_lengths:
             is_odd |= part
-        for at in np.flatnonzero(is_odd).tolist():
-            odd = set(np.flatnonzero(outside[at]).tolist())
-            slips: dict[int, str] = {}
-            for vector, part in zip(self._vectors, odd_lengths, strict=True):
-                if part[at]:
-                    odd.update(vector.places)
-                    slips |= self._slip_of_vector(vector, windows[at])
-            for place in odd - self._in_vectors:
-                slips |= self._slip_of_channel(place, low[at, place], high[at, place], limits)
-            constant = set(np.flatnonzero(still[at]).tolist()) - slips.keys()
-            if texts := self._texts(slips, odd, constant):
-                found[at] = texts
+        rows = np.flatnonzero(is_odd)
+        if len(rows):
+            signs = _Signs(outside[rows], still[rows], [part[rows] for part in odd_lengths])
+            fits = self._fits(windows[rows], low[rows], high[rows], signs, limits)
+            for at, flags in zip(rows.tolist(), self._flags_of(signs, fits), strict=True):
+                if flags:
+                    found[at] = flags
 
-    def _slip_of_vector(self, vector: _Vector, window: _Floats) -> dict[int, str]:
-        """The unit that gives a vector a length that training saw, for its three channels."""
-        axes = window[:, list(vector.places)].astype(np.float64)
-        spread = np.ptp(axes, axis=0)
-        least, most = vector.bounds.of(0)
-        units = [
-            slip.unit
-            for slip in self._slips[vector.places[0]]
-            if least <= np.linalg.norm(axes * slip.scale + slip.offset, axis=1).mean() <= most
-            and self._moves(vector.places, spread * slip.scale)
-        ]
-        return dict.fromkeys(vector.places, _named(units)) if units else {}
+    def _flags_of(self, signs: _Signs, fits: Sequence[tuple[_Places, _Bools]]) -> Iterator[_Flags]:
+        """The flags of each odd window; the same signs always give the same flags."""
+        parts = [signs.outside, signs.still, *(each[:, None] for each in signs.odd_lengths)]
+        keys = np.concatenate([*parts, *(fit for _, fit in fits)], axis=1)
+        layout = tuple(places for places, _ in fits)
+        for row, bits in enumerate(keys):
+            key = (layout, bits.tobytes())
+            flags = self._known.get(key)
+            if flags is None:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                flags = self._known[key] = self._new_flags(row, signs, fits)
+            yield flags
 
-    def _slip_of_channel(
-        self, place: int, low: float, high: float, limits: _Limits
-    ) -> dict[int, str]:
-        """The unit that brings all readings of a channel back into what training saw."""
-        least, most = limits.of(place)
-        units = [
-            slip.unit
-            for slip in self._slips[place]
-            if least <= low * slip.scale + slip.offset
-            and high * slip.scale + slip.offset <= most
-            and self._moves((place,), np.array([(high - low) * slip.scale]))
-        ]
-        return {place: _named(units)} if units else {}
+    def _new_flags(self, row: int, signs: _Signs, fits: Sequence[tuple[_Places, _Bools]]) -> _Flags:
+        odd = set(np.flatnonzero(signs.outside[row]).tolist())
+        for vector, part in zip(self._vectors, signs.odd_lengths, strict=True):
+            if part[row]:
+                odd.update(vector.places)
+        slips: dict[int, str] = {}
+        for places, fit in fits:
+            units = [
+                slip.unit
+                for slip, fits_it in zip(self._slips[places[0]], fit[row], strict=True)
+                if fits_it
+            ]
+            if units:
+                slips |= dict.fromkeys(places, _named(units))
+        constant = set(np.flatnonzero(signs.still[row]).tolist()) - slips.keys()
+        return self._texts(slips, odd, constant)
 
-    def _moves(self, places: Sequence[int], spread: NDArray[np.float64]) -> bool:
-        """Whether channels move as in training, so that a unit explains them and no fault does."""
-        return self._still is not None and bool((spread >= self._still[list(places)]).all())
+    def _fits(
+        self, windows: _Floats, low: _Floats, high: _Floats, signs: _Signs, limits: _Limits
+    ) -> list[tuple[_Places, _Bools]]:
+        """Channels that are odd somewhere, with the units that explain them: [batch, units] each.
+
+        A unit explains a vector whose length it makes one that training saw, and a channel all of
+        whose readings it brings back into what training saw, if they move as in training: else it
+        is a fault.
+        """
+        if self._still is None:
+            return []
+        found: list[tuple[_Places, _Bools]] = []
+        for vector, is_odd in zip(self._vectors, signs.odd_lengths, strict=True):
+            slips = self._slips[vector.places[0]]
+            if not slips or not is_odd.any():
+                continue
+            places = list(vector.places)
+            axes = windows[:, :, places].astype(np.float64)
+            spread, (least, most) = np.ptp(axes, axis=1), vector.bounds.of(0)
+            fit = np.zeros((len(windows), len(slips)), np.bool_)
+            for column, slip in enumerate(slips):
+                lengths = np.linalg.norm(axes * slip.scale + slip.offset, axis=2).mean(axis=1)
+                moves = (spread * slip.scale >= self._still[places]).all(axis=1)
+                fit[:, column] = (least <= lengths) & (lengths <= most) & moves & is_odd
+            found.append((vector.places, fit))
+        for place in np.flatnonzero(signs.outside.any(axis=0)).tolist():
+            slips = self._slips[place]
+            if place in self._in_vectors or not slips:
+                continue
+            lows, highs, (least, most) = low[:, place], high[:, place], limits.of(place)
+            fit = np.zeros((len(windows), len(slips)), np.bool_)
+            for column, slip in enumerate(slips):
+                bottom, top = lows * slip.scale + slip.offset, highs * slip.scale + slip.offset
+                moves = (highs - lows) * slip.scale >= self._still[place]
+                fit[:, column] = (least <= bottom) & (top <= most) & moves
+            found.append(((place,), fit & signs.outside[:, place, None]))
+        return found
 
     def _texts(self, slips: dict[int, str], odd: set[int], constant: set[int]) -> list[str]:
         names = self._names
