@@ -435,7 +435,16 @@ class KafkaProbe:
         Raises:
             LogUnavailable: Kafka does not answer.
         """
-        return await self._fetch("end_offsets", topic, partitions)
+        ends = await self.ends((topic, partition) for partition in partitions)
+        return {partition: offset for (_, partition), offset in ends.items()}
+
+    async def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Return the end offset of partitions of several topics, in one request.
+
+        Raises:
+            LogUnavailable: Kafka does not answer.
+        """
+        return await self._fetch("end_offsets", places)
 
     async def first_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return the first offset of each partition: that of the oldest record still stored.
@@ -443,7 +452,9 @@ class KafkaProbe:
         Raises:
             LogUnavailable: Kafka does not answer.
         """
-        return await self._fetch("beginning_offsets", topic, partitions)
+        places = ((topic, partition) for partition in partitions)
+        firsts = await self._fetch("beginning_offsets", places)
+        return {partition: offset for (_, partition), offset in firsts.items()}
 
     async def close(self) -> None:
         """Disconnect."""
@@ -451,8 +462,10 @@ class KafkaProbe:
         if client is not None:
             await client.stop()
 
-    async def _fetch(self, method: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        places = [TopicPartition(topic, partition) for partition in partitions]
+    async def _fetch(
+        self, method: str, wanted: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], int]:
+        places = [TopicPartition(*place) for place in wanted]
         try:
             found = await asyncio.wait_for(self._call(method, places), self._timeout_ms / 1000)
         except (KafkaError, OSError, asyncio.TimeoutError) as exc:
@@ -461,7 +474,7 @@ class KafkaProbe:
                 f"Kafka at {self._endpoint.servers} does not answer: {error_text(exc, named=True)}"
             )
             raise LogUnavailable(msg) from exc
-        return {place.partition: offset for place, offset in found.items()}
+        return {(place.topic, place.partition): offset for place, offset in found.items()}
 
     async def _call(
         self, method: str, places: list[TopicPartition]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
 from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage, TurnWindows
 from pipeline.settings import PipelineSettings
-from pipeline.stage import Fetches, agent_of, appender, one_by_one
+from pipeline.stage import agent_of, appender
 from pipeline.stores.prepared import prepare_lines, prepare_points
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage
@@ -215,7 +215,7 @@ def create_scoring_app(
         mqtt_prefix=mqtt_prefix,
         turn=turn,
     )
-    _add_agent(app, "score", topics[READINGS], agent_of(app, stage, _fetches(app, READINGS)))
+    _add_agent(app, "score", topics[READINGS], agent_of(app, stage, (READINGS,)))
 
     restore = partial(_restore_devices, app, stage, table, settings.partitions)
     if isinstance(table, LogTable):
@@ -266,8 +266,8 @@ def create_store_app(
         linger_ms=settings.store_linger_ms,
         mqtt_prefix=mqtt_prefix,
     )
-    fetches = _fetches(app, SCORES, LABELS, *accounts)
-    _add_agent(app, f"store-{name}", topics, agent_of(app, stage, fetches))
+    agent = agent_of(app, stage, (SCORES, LABELS, *accounts))
+    _add_agent(app, f"store-{name}", topics, agent)
     return StoreApp(app, name, stage)
 
 
@@ -418,21 +418,6 @@ def _add_agent(app: Any, name: str, topics: Any, body: Any) -> None:
     """
     agent = app.conf.Agent(body, name=name, app=app, channel=topics)
     app.agents[agent.name] = agent
-
-
-def _fetches(app: Any, *topics: str) -> Fetches:
-    """How the agent of `topics` gets its events, see `pipeline.stage.agent_of`."""
-    if not _is_kafka(str(app.conf.broker[0])):
-        return lambda _stream: app.consumer.fetches(topics)
-    from pipeline.log.kafkatransport import follow
-
-    async def followed(stream: Any) -> AsyncIterator[Iterable[Any]]:
-        async for events in one_by_one(stream):
-            for event in events:
-                await follow(app, event.message)
-            yield events
-
-    return followed
 
 
 def _is_kafka(log_url: str) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,12 +29,10 @@ from pipeline.wakeup import WakeUp
 __all__ = [
     "Append",
     "Crash",
-    "Fetches",
     "Latency",
     "Stage",
     "agent_of",
     "appender",
-    "one_by_one",
 ]
 
 log = logging.getLogger(__name__)
@@ -135,29 +133,22 @@ class Stage:
         await self._is_full.wait(timeout_s)
 
 
-Fetches = Callable[[Any], AsyncIterator[Iterable[Any]]]
-"""The events of a stream, as many at a time as there are; see `one_by_one`."""
-
-
-async def one_by_one(stream: Any) -> AsyncIterator[Iterable[Any]]:
-    """The events of a stream as Faust delivers them, with acks that are up to the stage."""
-    async for event in stream.noack().events():
-        yield (event,)
-
-
-def agent_of(app: Any, stage: Stage, fetches: Fetches = one_by_one) -> Any:
+def agent_of(app: Any, stage: Stage, topics: Iterable[str]) -> Any:
     """The body of a Faust agent that runs a stage until the app stops.
+
+    It takes whole fetches from the consumer of the app (`Consumer.fetches`), and nothing from its
+    stream.
 
     Args:
         app: The Faust app.
-        stage: The stage that gets the events.
-        fetches: Gives the events of the agent's stream.
+        stage: The stage that gets the events, and acks them.
+        topics: The topics of the agent.
     """
 
-    async def run_stage(stream: Any) -> None:
+    async def run_stage(_stream: Any) -> None:
         working = app.add_future(stage.run())
         try:
-            async for events in fetches(stream):
+            async for events in app.consumer.fetches(topics):
                 await stage.offer(*events)
         finally:
             if app.should_stop:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from deploy.processes.lifecycle import PartFailed
@@ -97,7 +97,7 @@ class PartitionWatch:
             return
         found = offsets_in_use(app)
         try:
-            ends = await self._end_offsets(found)
+            ends = await self._probe.ends(found)
         except LogUnavailable:
             if self._away_s is None:
                 self.away_since_ms, self._away_s = now_ms, now_s
@@ -141,7 +141,7 @@ class PartitionWatch:
         if now_s - self._idle_since_s < limit_s:
             return
         try:
-            await self._end_offsets({("readings", 0): (None, None)})
+            await self._probe.ends([("readings", 0)])
         except LogUnavailable:
             self._idle_since_s = now_s
             return
@@ -151,13 +151,3 @@ class PartitionWatch:
     def _reset(self) -> None:
         self._generation = self._app.consumer_generation_id
         self._tracker = ProgressTracker()
-
-    async def _end_offsets(
-        self, found: Mapping[tuple[str, int], Any]
-    ) -> dict[tuple[str, int], int]:
-        ends = {}
-        for topic in {topic for topic, _ in found}:
-            wanted = [partition for name, partition in found if name == topic]
-            for partition, end in (await self._probe.end_offsets(topic, wanted)).items():
-                ends[topic, partition] = end
-        return ends

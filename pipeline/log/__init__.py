@@ -39,7 +39,7 @@ Files of the local log, from the outside in: `locallog` (`SqliteLog`, shared in 
 `repair`, `firstpage`, `recordcopy`, `salvage`.
 
 Files that connect Faust: `sqlitetransport`, `sqliteconsumer`, `sqliteproducer` for ``sqlite://``;
-`kafkatransport`, `backpressure` for ``kafka://``; `handover` and `tablemanager` for both;
+`kafkatransport` for ``kafka://``; `handover` and `tablemanager` for both;
 `statetable` and `changelog` keep window state. `docs/faust-internals.md` lists the private parts of
 Faust that they rely on.
 """

@@ -5,10 +5,15 @@ that it skips, and records that it drops from its queues end up below the commit
 
 - **A commit never passes a record that no agent acked.** The committed offset is the end of the
   unbroken run of acks since the assignment; acks for records of an earlier assignment are ignored.
-- **A hole is detected where records are used** (`follow`): an agent sees each partition without a
-  gap, or the app crashes with the offsets in its reason, and a restart reads them again. Records
-  that Kafka deleted before they were read are skipped, logged and counted.
+- **A hole is detected where records are used** (`Consumer.fetches`): an agent sees each partition
+  without a gap, or the app crashes with the offsets in its reason, and a restart reads them again.
+  Records that Kafka deleted before they were read are skipped, logged and counted.
 - **An app that was removed from its group commits nothing**, not even into an empty group.
+
+Agents take whole fetches, past the channel of their stream: Faust's way costs a lock, a queue and
+several turns of the event loop for each record. The next fetch waits a moment (`_PAUSE_S`) after
+one that brought little, so that several bridges or workers that append at different moments cause
+no more wake-ups, and no more requests to Kafka, than one.
 
 `docs/faust-internals.md` lists the private parts of Faust and aiokafka that are used here; a test
 on a real Kafka checks them at an upgrade.
@@ -18,26 +23,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import faust
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
-from mode.services import WaitResults
+from mode import Service
 from mode.utils.futures import notify
 
 from pipeline.errors import LogHole
-from pipeline.log.backpressure import WaitsForRoom
 from pipeline.log.handover import Handover
 
-__all__ = ["Consumer", "KafkaApp", "Transport", "follow", "offsets_in_use"]
+__all__ = ["Consumer", "KafkaApp", "Transport", "offsets_in_use"]
 
 log = logging.getLogger(__name__)
 
+_POLL_S = 1.0
+_PAUSE_S = 0.05
+"""Time from a fetch that brought little to the next one."""
+_LITTLE_BYTES = 128 * 1024
+"""Bytes of one fetch above which there is a backlog, and no pause."""
 
-class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
+
+class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
     """Reads Kafka for one Faust app; the group is the app's id.
 
     Attributes:
@@ -47,14 +56,76 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.skipped = 0
+        self._taken: frozenset[str] = frozenset()
+        self._may_fetch = asyncio.Event()
         self._seeking: set[asyncio.Future[Any]] = set()
         self._next_offsets: dict[TP, int] = {}  # the next record that an agent uses
         self._acked_until: dict[TP, int] = {}  # end of the unbroken run of acks
 
-    # -- without holes ----------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------
 
-    async def follow(self, message: Any) -> None:
-        """Note that an agent is about to use a record.
+    async def fetches(self, topics: Iterable[str]) -> AsyncIterator[list[Any]]:
+        """Read `topics` for the agent that calls this, until it is cancelled.
+
+        An app that uses this reads all its topics with it. At a hole in a partition, and when
+        Kafka's client fails, the app crashes, and this waits for the end: an exception must not
+        leave the body of an agent, because Faust would restart the agent alone.
+
+        Yields:
+            Faust events, in the order of each partition. The stream of the agent gets none of
+            them, and each has to be acked.
+        """
+        self._taken |= frozenset(topics)
+        while not self.should_stop:
+            await self._may_fetch.wait()
+            try:
+                events, size = await self._fetch()
+            except Exception as exc:
+                if not self.app.should_stop:
+                    await self.app.crash(exc)
+                break
+            if events:
+                yield events
+                if size < _LITTLE_BYTES:
+                    await asyncio.sleep(_PAUSE_S)
+        await asyncio.Event().wait()  # until the agent is cancelled
+
+    async def _fetch(self) -> tuple[list[Any], int]:
+        """Return the next records as events, and their size in bytes; waits `_POLL_S` at most."""
+        app = self.app
+        found: list[Any] = []
+        size = 0
+        async for tp, message in self.getmany(_POLL_S):
+            if await self._is_new(message):
+                self._read_offset[tp] = message.offset
+                found.append(message)
+                size += len(message.value or b"")
+        if not self.flow_active:  # partitions are about to move: their next owner reads them
+            return [], 0
+        events = []
+        for message in found:
+            if message.generation_id == app.consumer_generation_id:
+                message.tracked = True
+                self._unacked_messages.add(message)
+                headers = message.headers
+                events.append(app.create_event(message.key, message.value, headers, message))
+        return events, size
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Do what Faust does only for agents that do not call `fetches`."""
+        if not self._taken:
+            await super()._drain_messages(fetcher)
+            return
+        self._may_fetch.set()  # partitions are assigned, and flow has resumed
+        try:
+            await fetcher.wait_until_stopped()
+        finally:
+            self._may_fetch.clear()
+
+    async def _is_new(self, message: Any) -> bool:
+        """Whether an agent has not got a record in this assignment; notes that it gets it now.
+
+        False, and nothing is noted, if partitions begin to move meanwhile.
 
         Raises:
             LogHole: The record before it was not seen, although Kafka still has it.
@@ -62,9 +133,13 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         tp, offset = message.tp, message.offset
         expected = self._next_offsets.get(tp)
         if expected is None:
-            expected = await self._begin(tp)
+            expected = await self._first_expected(tp)
+        first = 0 if offset <= expected else (await self.earliest_offsets(tp))[tp] or 0
+        is_current = message.generation_id == self.app.consumer_generation_id
+        if offset < expected or not (self.flow_active and is_current):
+            return False
+        self._acked_until.setdefault(tp, expected)
         if offset > expected:
-            first = (await self.earliest_offsets(tp))[tp] or 0
             if first <= expected or offset > first:
                 msg = (
                     f"{tp.topic}[{tp.partition}] continued with record {offset} instead of "
@@ -74,7 +149,8 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
             self.skipped += offset - expected
             log.error("%s: Kafka deleted %d records before they were read", tp, offset - expected)
             self._acked_until[tp] = offset
-        self._next_offsets[tp] = max(expected, offset + 1)
+        self._next_offsets[tp] = offset + 1
+        return True
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek each partition to its committed offset; Faust calls this before records flow again.
@@ -111,33 +187,12 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         """Next record that an agent uses; None before the first one of this assignment."""
         return self._next_offsets.get(tp)
 
-    async def _begin(self, tp: TP) -> int:
+    async def _first_expected(self, tp: TP) -> int:
         """Start of this assignment: the committed offset, or the first stored record."""
         start = self._committed_offset[tp]
         if start is None:
             start = (await self.earliest_offsets(tp))[tp] or 0
-        self._acked_until.setdefault(tp, start)
         return int(start)
-
-    async def wait_first(self, *coros: Any, timeout: float | None = None) -> Any:
-        """Wait for one of several; a coroutine that completes at its first step costs no task.
-
-        Faust calls this for every record, to deliver it unless the flow is suspended meanwhile.
-        With room in the buffer, delivery completes at once; the four tasks per record of Faust's
-        method were half of the cost of a record.
-        """
-        if len(coros) != 2 or timeout is not None or self.suspend_flow.is_set():
-            return await super().wait_first(*coros, timeout=timeout)
-        delivery, suspended = coros
-        try:
-            pending = delivery.send(None)
-        except StopIteration as done:
-            suspended.close()
-            return WaitResults([delivery], [done.value], False)
-        except BaseException:
-            suspended.close()
-            raise
-        return await super().wait_first(_continue(delivery, pending), suspended)
 
     # -- committing -------------------------------------------------------------------------
 
@@ -166,6 +221,23 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Do nothing: Faust would commit over the gap; see `follow`."""
 
+    async def _commit_offsets(
+        self, offsets: Mapping[TP, int], start_new_transaction: bool = True
+    ) -> bool:
+        """As in Faust, without the table that it draws of all offsets for its debug log."""
+        assigned = self.assignment()
+        held = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+        if not held:
+            return False
+        await self.app.producer.flush()  # what was computed from the records
+        did_commit = await self._commit(held)
+        self._committed_offset.update(held)
+        return did_commit
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Do nothing: `deploy.processes.partitionwatch` notices partitions without progress."""
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         if self._abandoned or self.app.crashed or not self.is_member:
             return False
@@ -187,28 +259,6 @@ class Consumer(Handover, WaitsForRoom, driver.Consumer):  # type: ignore[misc]
         finally:
             self._next_offsets.clear()
             self._acked_until.clear()
-
-
-async def _continue(coroutine: Any, pending: Any) -> Any:
-    """Continue a coroutine that was started with `send` and waits for `pending`."""
-    return await _resume(coroutine, pending)
-
-
-@types.coroutine
-def _resume(coroutine: Any, pending: Any) -> Any:
-    while True:
-        try:
-            try:
-                sent = yield pending
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as exc:  # usually a cancellation
-                pending = coroutine.throw(exc)
-            else:
-                pending = coroutine.send(sent)
-        except StopIteration as done:
-            return done.value
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
@@ -257,18 +307,6 @@ class KafkaApp(faust.App):  # type: ignore[misc]
         super().on_rebalance_start()
         if self.on_rebalance_begin is not None:
             self.loop.call_soon_threadsafe(self.on_rebalance_begin)
-
-
-async def follow(app: Any, message: Any) -> None:
-    """Call `Consumer.follow`; crash the app at a hole, and do not return.
-
-    An exception must not leave an agent's body, because Faust would ack the record.
-    """
-    try:
-        await app.consumer.follow(message)
-    except LogHole as exc:
-        await app.crash(exc)
-        await asyncio.Event().wait()  # until the crash stops the agent
 
 
 def offsets_in_use(app: Any) -> dict[tuple[str, int], tuple[int | None, int | None]]:

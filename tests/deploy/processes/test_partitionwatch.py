@@ -43,10 +43,10 @@ class Probe:
         self.is_away = False
         self.closed = False
 
-    async def end_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def ends(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         if self.is_away:
             raise LogUnavailable
-        return dict.fromkeys(partitions, self.end)
+        return dict.fromkeys(places, self.end)
 
     async def close(self) -> None:
         self.closed = True

@@ -21,7 +21,7 @@ from deploy.stack.servers import KafkaServer
 from deploy.stack.topics import TopicSpec
 from ingest.kafka import KafkaEndpoint, create_topics
 from pipeline.errors import LogHole
-from pipeline.log.kafkatransport import KafkaApp, follow, offsets_in_use
+from pipeline.log.kafkatransport import KafkaApp, offsets_in_use
 
 pytestmark = pytest.mark.needs_kafka_server
 
@@ -50,9 +50,8 @@ class Stage:
 
         @self.app.agent(self.app.topic(topic, key_serializer="raw", value_serializer="raw"))
         async def hold(stream: Any) -> None:
-            async for event in stream.noack().events():
-                await follow(self.app, event.message)
-                self.held.append(event)
+            async for events in self.app.consumer.fetches([topic]):
+                self.held += events
 
     @property
     def offsets(self) -> list[int]:
@@ -138,17 +137,18 @@ async def test_a_commit_passes_no_record_that_is_not_acked(place: Place) -> None
 
 
 class Dropping(KafkaApp):
-    """Faust's conductor, which once drops a record on the way to the agent."""
+    """Faust's consumer, which once drops a record on the way to the agent."""
 
     def _new_consumer(self) -> Any:
         consumer = super()._new_consumer()
-        deliver = consumer.callback
+        fetch = consumer.getmany
 
-        async def callback(message: Any) -> None:
-            if message.offset != 5:
-                await deliver(message)
+        async def getmany(timeout: float) -> AsyncIterator[Any]:
+            async for tp, message in fetch(timeout):
+                if message.offset != 5:
+                    yield tp, message
 
-        consumer.callback = callback
+        consumer.getmany = getmany
         return consumer
 
 
