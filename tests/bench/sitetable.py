@@ -156,8 +156,8 @@ What it said when this was last looked into:
   two per cent. The cost is by message: with one reading in it 33 us, with fifty 200 us.
 - **Latency:** at half of the limit, p99 from a window's end to InfluxDB was 5.5 s, with a third of
   the machine idle. Faust waits up to a second when the buffers of partitions are nearly full, and
-  the worker had nothing to do meanwhile; now it goes on when one has room, within 50 ms where
-  other partitions are quiet (`pipeline/log/backpressure.py`).
+  the worker had nothing to do meanwhile; since then its agents take whole fetches, without Faust's
+  buffers (`pipeline/log/kafkatransport.py`).
 - **Store:** the cost is by record of the log: about 60 us in Faust (110 to 150 us before they were
   handed over without tasks: 6,600 to 8,900 single scores per CPU-second then, 15,500 to 17,400
   after), and about 10 us for a point in it. A quiet line writes two scores a record, a busy one
