@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SnapshotError
-from pipeline.windows.segments import ORIGIN
+from pipeline.windows.segments import ORIGIN, spans
 from pipeline.windows.slabstate import (
     END,
     GRID_END,
@@ -17,66 +19,64 @@ from pipeline.windows.slabstate import (
     WAITING,
     SlabState,
 )
-from pipeline.windows.snapshots import GridState, WindowerState, decode_state, encode_state
+from pipeline.windows.snapshots import SavedGrids, SavedRows, Series, decode_state, encode_states
 from pipeline.windows.windower import RowWindower
 
 __all__ = ["restore_row", "row_snapshots"]
 
-_NAMES = (
-    "watermark_ms",
-    "max_event_ms",
-    "last_recv_ms",
-    "run",
-    "next_close",
-    "windowed",
-    "duplicate",
-    "late",
-    "future",
-    "gaps",
-    "windows",
-    "corrected",
-)
+_ROWS_AT_ONCE = 1024
 
 
 def row_snapshots(state: SlabState, rows: NDArray[np.integer]) -> list[bytes]:
     """Snapshots of rows."""
-    found = []
+    found: list[bytes] = []
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        saved = _saved_rows(state, rows[at : at + _ROWS_AT_ONCE])
+        found += encode_states(state.spec, state.channels, saved)
+    return found
+
+
+def _saved_rows(state: SlabState, rows: NDArray[np.integer]) -> SavedRows:
     numbers = state.numbers[rows]
     keep_times, keep_rows = state.keep(rows, numbers)
-    keep_grid = state.keep_grid(numbers)
-    for i, row in enumerate(rows.tolist()):
-        released, end = numbers[i, [RELEASED, END]].tolist()
-        origin = int(state.times.place[row, ORIGIN])
-        ts = state.times.arrays[0][origin + int(keep_times[i]) : origin + end]
-        origin = int(state.rows.place[row, ORIGIN])
-        recv, values = (a[origin + int(keep_rows[i]) : origin + end] for a in state.rows.arrays)
-        grid = None
-        if state.spec.rate_hz is not None:
-            origin = int(state.grid.place[row, ORIGIN])
-            kept = slice(origin + int(keep_grid[i]), origin + int(numbers[i, GRID_END]))
-            grid = GridState(
-                state.spec.rate_hz,
-                int(numbers[i, WAITING]),
-                state.resamplers[row].tobytes(),
-                *(array[kept] for array in state.grid.arrays),
-            )
-        versions = list(state.versions.get(row, ()))
-        found.append(
-            encode_state(
-                state.spec,
-                state.channels,
-                WindowerState(
-                    **dict(zip(_NAMES, numbers[i, :SAVED].tolist(), strict=True)),
-                    released=released - int(keep_times[i]),
-                    ts_ms=ts,
-                    recv_ms=recv,
-                    values=values,
-                    versions=np.array(versions, dtype=np.int64).reshape(-1, 2),
-                    grid=grid,
-                ),
-            )
-        )
-    return found
+    end = numbers[:, END]
+    at = spans(state.times.place[rows, ORIGIN] + keep_times, end - keep_times)
+    times = Series(state.times.arrays[0].take(at), end - keep_times)
+    at = spans(state.rows.place[rows, ORIGIN] + keep_rows, end - keep_rows)
+    recv, values = (array.take(at, axis=0) for array in state.rows.arrays)
+    versions = [b""] * len(rows)
+    if state.versions:
+        versions = [_encode_versions(state.versions.get(row)) for row in rows.tolist()]
+    return SavedRows(
+        numbers=numbers[:, :SAVED],
+        released=numbers[:, RELEASED] - keep_times,
+        times=times,
+        recv=Series(recv, end - keep_rows),
+        values=values,
+        versions=versions,
+        grid=None if state.spec.rate_hz is None else _saved_grids(state, rows, numbers),
+    )
+
+
+def _saved_grids(
+    state: SlabState, rows: NDArray[np.integer], numbers: NDArray[np.int64]
+) -> SavedGrids:
+    keep = state.keep_grid(numbers)
+    counts = numbers[:, GRID_END] - keep
+    at = spans(state.grid.place[rows, ORIGIN] + keep, counts)
+    ts, recv, values = (array.take(at, axis=0) for array in state.grid.arrays)
+    return SavedGrids(
+        rate_hz=state.spec.rate_hz or 0.0,
+        waiting=numbers[:, WAITING],
+        resamplers=state.resamplers[rows],
+        times=Series(ts, counts),
+        recv=Series(recv, counts),
+        values=values,
+    )
+
+
+def _encode_versions(versions: Mapping[tuple[int, int], None] | None) -> bytes:
+    return np.array(list(versions), dtype="<i8").tobytes() if versions else b""
 
 
 def restore_row(state: SlabState, row: int, data: bytes) -> None:
@@ -88,7 +88,7 @@ def restore_row(state: SlabState, row: int, data: bytes) -> None:
     found = decode_state(state.spec, state.channels, data)
     numbers = state.numbers[row]
     run = numbers[[RUN, NEXT_CLOSE]]
-    numbers[:SAVED] = [getattr(found, name) for name in _NAMES]
+    numbers[:SAVED] = found.numbers
     numbers[[RELEASED, END]] = found.released, len(found.ts_ms)
     first_row = len(found.ts_ms) - len(found.recv_ms)
     state.times.load(row, 0, (found.ts_ms,))

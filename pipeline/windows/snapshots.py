@@ -15,9 +15,11 @@ whatever its length.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,15 @@ from numpy.typing import NDArray
 from pipeline.errors import SnapshotError
 from pipeline.windows.spec import WindowSpec
 
-__all__ = ["GridState", "WindowerState", "decode_state", "encode_state"]
+__all__ = [
+    "GridState",
+    "SavedGrids",
+    "SavedRows",
+    "Series",
+    "WindowerState",
+    "decode_state",
+    "encode_states",
+]
 
 _MAGIC = b"KPW3"
 _MAGIC_2 = b"KPW2"
@@ -37,6 +47,12 @@ _FORMER_NUMBERS = struct.Struct("<11q3I")
 _GRID = struct.Struct("<dIII")
 _SERIES = struct.Struct("<qqH")
 _WIDTHS = (0, 1, 2, 4, 8)
+_LIMITS = np.array([1, 1 << 8, 1 << 16, 1 << 32])
+"""First excess for which the next width is needed."""
+_NUMBER_COLUMNS = np.dtype([("numbers", "<i8", (12,)), ("counts", "<u4", (4,))])
+_SERIES_COLUMNS = np.dtype([("first", "<i8"), ("lowest", "<i8"), ("width", "<u2")])
+_NO_GRID = _GRID.pack(0.0, 0, 0, 0)
+_EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,35 +121,91 @@ class WindowerState:
     versions: NDArray[np.int64]
     grid: GridState | None = None
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The first 12 fields."""
+        return tuple(getattr(self, name) for name in _NUMBER_NAMES[:-1])
+
+
+class Series(NamedTuple):
+    """Series of int64, one after the other, and the number of elements of each."""
+
+    values: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+class SavedGrids(NamedTuple):
+    """Resampled readings of `k` rows; see `GridState`.
+
+    Attributes:
+        rate_hz: Rate of the windows.
+        waiting: int64 `[k]`.
+        resamplers: int64 `[k, ...]`, with the bytes of `Resampler.snapshot`.
+        times: Event times.
+        recv: Receive times, as many.
+        values: float32 `[n, c + 1]`, row after row.
+    """
+
+    rate_hz: float
+    waiting: NDArray[np.int64]
+    resamplers: NDArray[np.int64]
+    times: Series
+    recv: Series
+    values: NDArray[np.float32]
+
+
+class SavedRows(NamedTuple):
+    """The states of `k` rows as columns; see `WindowerState`.
+
+    Attributes:
+        numbers: Its first 12 fields, int64 `[k, 12]`.
+        released: int64 `[k]`.
+        times: Event times.
+        recv: Receive times.
+        values: float32 `[n, c]`, as many as receive times.
+        versions: Event times and digests, 16 bytes each, of every row.
+        grid: None without resampling.
+    """
+
+    numbers: NDArray[np.int64]
+    released: NDArray[np.int64]
+    times: Series
+    recv: Series
+    values: NDArray[np.float32]
+    versions: list[bytes]
+    grid: SavedGrids | None
+
 
 _NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-5]
 """Fields in `_NUMBERS`, in this order, before the counts of times, of rows and of versions."""
 _FORMER_NAMES = tuple(name for name in _NUMBER_NAMES if name != "corrected")
 
 
-def encode_state(spec: WindowSpec, channels: int, state: WindowerState) -> bytes:
-    """Encode `state` as a snapshot; equal states give equal bytes."""
-    body = b"".join(
-        (
-            _SPEC.pack(*_fingerprint(spec, channels)),
-            _NUMBERS.pack(
-                *(getattr(state, name) for name in _NUMBER_NAMES),
-                len(state.ts_ms),
-                len(state.recv_ms),
-                len(state.versions),
-            ),
-            _encode_series(state.ts_ms),
-            _encode_series(state.recv_ms),
-            state.values.astype("<f4", copy=False).tobytes(),
-            state.versions.astype("<i8", copy=False).tobytes(),
-            _encode_grid(state.grid),
-        )
+def encode_states(spec: WindowSpec, channels: int, rows: SavedRows) -> list[bytes]:
+    """Encode rows as snapshots, many at once; equal states give equal bytes."""
+    head = _SPEC.pack(*_fingerprint(spec, channels))
+    numbers = np.empty(len(rows.numbers), dtype=_NUMBER_COLUMNS)
+    numbers["numbers"] = rows.numbers
+    numbers["counts"][:, 0] = rows.released
+    numbers["counts"][:, 1] = rows.times.counts
+    numbers["counts"][:, 2] = rows.recv.counts
+    numbers["counts"][:, 3] = [len(each) // 16 for each in rows.versions]
+    grids = [_NO_GRID] * len(numbers) if rows.grid is None else _encode_grids(rows.grid)
+    parts = zip(
+        _cut(numbers, np.arange(1, len(numbers) + 1)),
+        *_encode_series(rows.times),
+        *_encode_series(rows.recv),
+        _cut(rows.values.astype("<f4", copy=False), rows.recv.counts.cumsum()),
+        rows.versions,
+        grids,
+        strict=True,
     )
-    return _HEAD.pack(_MAGIC, zlib.crc32(body)) + body
+    bodies = (b"".join((head, *each)) for each in parts)
+    return [_HEAD.pack(_MAGIC, zlib.crc32(body)) + body for body in bodies]
 
 
 def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
-    """Read the output of `encode_state` for the same windows.
+    """Read one output of `encode_states` for the same windows.
 
     Raises:
         SnapshotError: `data` is anything else; the message names the flaw.
@@ -177,18 +249,21 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
     )
 
 
-def _encode_grid(grid: GridState | None) -> bytes:
-    if grid is None:
-        return _GRID.pack(0.0, 0, 0, 0)
-    return b"".join(
+def _encode_grids(grid: SavedGrids) -> list[bytes]:
+    sizes = grid.times.counts.tolist()
+    resampler = grid.resamplers.shape[1] * 8
+    parts = zip(
         (
-            _GRID.pack(grid.rate_hz, grid.waiting, len(grid.resampler), len(grid.ts_ms)),
-            grid.resampler,
-            _encode_series(grid.ts_ms),
-            _encode_series(grid.recv_ms),
-            grid.values.astype("<f4", copy=False).tobytes(),
-        )
+            _GRID.pack(grid.rate_hz, waiting, resampler, size)
+            for waiting, size in zip(grid.waiting.tolist(), sizes, strict=True)
+        ),
+        _cut(grid.resamplers, np.arange(1, len(sizes) + 1)),
+        *_encode_series(grid.times),
+        *_encode_series(grid.recv),
+        _cut(grid.values.astype("<f4", copy=False), grid.times.counts.cumsum()),
+        strict=True,
     )
+    return [b"".join(each) for each in parts]
 
 
 def _decode_grid(body: bytes, at: int, channels: int) -> tuple[GridState | None, int]:
@@ -235,17 +310,38 @@ def _described(fingerprint: tuple[int, ...]) -> str:
     return f"{size} min_readings={min_readings} channels={channels}"
 
 
-def _encode_series(series: NDArray[np.int64]) -> bytes:
-    """Encode int64 values with |step| < 2**63 as first value, smallest step and excesses."""
-    if len(series) == 0:
-        return b""
-    steps = np.diff(series)
-    lowest = int(steps.min()) if len(steps) else 0
-    above = steps - lowest
-    highest = int(above.max()) if len(above) else 0
-    width = next(width for width in _WIDTHS if highest < 1 << 8 * width)
-    packed = above.astype(f"<u{width}").tobytes() if width else b""
-    return _SERIES.pack(int(series[0]), lowest, width) + packed
+def _encode_series(series: Series) -> tuple[list[memoryview], list[memoryview]]:
+    """Encode int64 values with |step| < 2**63 as first value and smallest step, and as excesses."""
+    counts = series.counts
+    ends = counts.cumsum()
+    filled = np.flatnonzero(counts)
+    first = (ends - counts)[filled]
+    heads = np.zeros(len(filled), dtype=_SERIES_COLUMNS)
+    heads["first"] = series.values[first]
+    steps = np.diff(series.values, prepend=0)
+    is_single = counts[filled] == 1
+    steps[first] = np.where(is_single, 0, steps[first + ~is_single])  # none leads to the first
+    lowest = np.minimum.reduceat(steps, first) if len(first) else first
+    highest = np.maximum.reduceat(steps, first) if len(first) else first
+    width = np.array(_WIDTHS)[np.searchsorted(_LIMITS, highest - lowest, side="right")]
+    heads["lowest"], heads["width"] = lowest, width
+    above = steps - np.repeat(lowest, counts[filled])
+    packed = {w: above.astype(f"<u{w}").data.cast("B") for w in set(width.tolist()) if w}
+    excesses = [_EMPTY] * len(counts)
+    for i, w, start, stop in zip(
+        filled.tolist(), width.tolist(), first.tolist(), ends[filled].tolist(), strict=True
+    ):
+        if w:
+            excesses[i] = packed[w][(start + 1) * w : stop * w]
+    return _cut(heads, (counts > 0).cumsum()), excesses
+
+
+def _cut(array: NDArray[Any], ends: NDArray[np.int64]) -> list[memoryview]:
+    """The bytes of elements `[0, ends[0])`, `[ends[0], ends[1])` and so on."""
+    data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
+    size = array.itemsize * (array.size // len(array)) if len(array) else 0
+    at = [0, *(ends * size).tolist()]
+    return [data[start:stop] for start, stop in itertools.pairwise(at)]
 
 
 def _decode_series(body: bytes, at: int, length: int) -> tuple[NDArray[np.int64], int]:

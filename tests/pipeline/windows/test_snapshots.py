@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SnapshotError
-from pipeline.windows.snapshots import decode_state, encode_state
+from pipeline.windows.slab import StreamSlab
+from pipeline.windows.snapshots import (
+    SavedGrids,
+    SavedRows,
+    Series,
+    WindowerState,
+    decode_state,
+    encode_states,
+)
 from pipeline.windows.spec import WindowSpec
 from tests.fakes.onedevice import OneDevice
 
@@ -126,11 +134,51 @@ def test_a_damaged_resampler_is_refused() -> None:
         with pytest.raises(SnapshotError):
             OneDevice.restore(rated, 9, data[:stop])
     state = decode_state(rated, 9, data)
+    assert encode_states(rated, 9, as_rows(state)) == [data]
     assert state.grid is not None
     grid = dataclasses.replace(state.grid, resampler=state.grid.resampler[8:])
-    odd = encode_state(rated, 9, dataclasses.replace(state, grid=grid))
+    (odd,) = encode_states(rated, 9, as_rows(dataclasses.replace(state, grid=grid)))
     with pytest.raises(SnapshotError, match="resampler of 9 channels"):
         OneDevice.restore(rated, 9, odd)
+
+
+def as_rows(state: WindowerState) -> SavedRows:
+    grid = state.grid
+    assert grid is not None
+    count = np.array([len(grid.ts_ms)])
+    return SavedRows(
+        numbers=np.array([state.numbers]),
+        released=np.array([state.released]),
+        times=Series(state.ts_ms, np.array([len(state.ts_ms)])),
+        recv=Series(state.recv_ms, np.array([len(state.recv_ms)])),
+        values=state.values,
+        versions=[state.versions.tobytes()],
+        grid=SavedGrids(
+            rate_hz=grid.rate_hz,
+            waiting=np.array([grid.waiting]),
+            resamplers=np.frombuffer(grid.resampler, dtype=np.int64)[None],
+            times=Series(grid.ts_ms, count),
+            recv=Series(grid.recv_ms, count),
+            values=grid.values,
+        ),
+    )
+
+
+def test_snapshots_of_many_rows_are_those_of_each() -> None:
+    rng = np.random.default_rng(5)
+    steps = (0, 1, 200, 70_000, 2**33)
+    slab = StreamSlab(SPEC, 9)
+    rows = np.array([slab.add() for _ in range(40)], dtype=np.int32)
+    for row in rows[1:]:
+        count = int(rng.integers(1, 300))
+        ts = T0 + (20 + rng.integers(0, rng.choice(steps) + 1, size=count)).cumsum()
+        values = rng.normal(size=(count, 9)).astype(np.float32)
+        slab.step(np.array([row]), np.array([count]), ts, values, ts[-1:])
+    found = slab.snapshots(rows)
+    for row, data in zip(rows, found, strict=True):
+        assert slab.snapshots(rows[row : row + 1]) == [data]
+        assert OneDevice.restore(SPEC, 9, data).snapshot() == data
+    assert slab.snapshots(rows[:0]) == []
 
 
 def test_a_snapshot_of_the_first_format_is_read() -> None:
