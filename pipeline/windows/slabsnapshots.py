@@ -86,31 +86,36 @@ def restore_row(state: SlabState, row: int, data: bytes) -> None:
         SnapshotError: See `StreamSlab.add`; the row may be filled in part.
     """
     found = decode_state(state.spec, state.channels, data)
+    grid, rate_hz = found.grid, state.spec.rate_hz
     numbers = state.numbers[row]
-    run = numbers[[RUN, NEXT_CLOSE]]
+    continues = grid is not None and grid.rate_hz == rate_hz if rate_hz else grid is None
+    run = found.run, found.next_close
+    begin = numbers[RUN : NEXT_CLOSE + 1].tolist()
     numbers[:SAVED] = found.numbers
-    numbers[[RELEASED, END]] = found.released, len(found.ts_ms)
+    numbers[RUN : NEXT_CLOSE + 1] = run if continues else begin
+    numbers[RELEASED : END + 1] = found.released, len(found.ts_ms)
     first_row = len(found.ts_ms) - len(found.recv_ms)
     state.times.load(row, 0, (found.ts_ms,))
     state.rows.load(row, first_row, (found.recv_ms, found.values))
     if len(found.versions):
         state.versions[row] = dict.fromkeys(map(tuple, found.versions.tolist()))
-    grid, rate_hz = found.grid, state.spec.rate_hz
-    if grid is None and rate_hz is None:
+    if rate_hz is None:
         return
-    numbers[[RUN, NEXT_CLOSE]] = run
     if grid is None:
         adopting = RowWindower(state, row)
-        adopting.adopt(found.run, found.next_close)
+        try:
+            adopting.adopt(*run)
+        except ValueError as exc:
+            msg = f"window snapshot of {len(data)} bytes is damaged: {exc}"
+            raise SnapshotError(msg) from exc
         adopting.store()
-    elif grid.rate_hz == rate_hz:
+    elif continues:
         if len(grid.resampler) != 8 * state.resamplers.shape[1]:
             msg = (
                 f"window snapshot of {len(data)} bytes is damaged: the state of a resampler of "
                 f"{state.channels} channels does not have {len(grid.resampler)} bytes"
             )
             raise SnapshotError(msg)
-        numbers[[RUN, NEXT_CLOSE]] = found.run, found.next_close
-        numbers[[WAITING, GRID_END]] = grid.waiting, len(grid.ts_ms)
+        numbers[WAITING : GRID_END + 1] = grid.waiting, len(grid.ts_ms)
         state.grid.load(row, 0, (grid.ts_ms, grid.recv_ms, grid.values))
         state.resamplers[row] = np.frombuffer(grid.resampler, dtype=np.int64)

@@ -19,6 +19,7 @@ import itertools
 import struct
 import zlib
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -124,7 +125,7 @@ class WindowerState:
     @property
     def numbers(self) -> tuple[int, ...]:
         """The first 12 fields."""
-        return tuple(getattr(self, name) for name in _NUMBER_NAMES[:-1])
+        return _numbers_of(self)
 
 
 class Series(NamedTuple):
@@ -178,6 +179,7 @@ class SavedRows(NamedTuple):
 
 _NUMBER_NAMES = tuple(field.name for field in fields(WindowerState))[:-5]
 """Fields in `_NUMBERS`, in this order, before the counts of times, of rows and of versions."""
+_numbers_of = attrgetter(*_NUMBER_NAMES[:-1])
 _FORMER_NAMES = tuple(name for name in _NUMBER_NAMES if name != "corrected")
 
 
@@ -361,4 +363,4 @@ def _decode_series(body: bytes, at: int, length: int) -> tuple[NDArray[np.int64]
         above = np.frombuffer(body, dtype=f"<u{width}", count=length - 1, offset=at)
         series[1:] += above.astype(np.int64)
         at += above.nbytes
-    return np.cumsum(series), at
+    return series.cumsum(), at
