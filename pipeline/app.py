@@ -14,14 +14,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
 
-from ingest.clock import now_ms
+from ingest.clock import now_ms, steady_ms
 from ingest.errors import LogUnavailable
 from ingest.secrettext import error_text
 from ingest.topics import (
@@ -44,6 +44,7 @@ from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage, TurnWindows
 from pipeline.settings import PipelineSettings
 from pipeline.stage import agent_of, appender
+from pipeline.status.progress import Recovery
 from pipeline.stores.prepared import prepare_lines, prepare_points
 from pipeline.stores.sinks import LineSink, Sink
 from pipeline.stores.stage import StoreCounters, StoreStage
@@ -99,11 +100,15 @@ class ScoringApp:
 
     Attributes:
         changelog: The window state on Kafka; None on a local log.
+        table: The window state on a local log; None on Kafka.
+        recovery: How far the window state is read.
     """
 
     app: Any
     stage: ScoringStage
     changelog: Changelog | None = None
+    table: LogTable | None = None
+    recovery: Recovery = field(default_factory=Recovery)
     _starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -116,6 +121,8 @@ class ScoringApp:
         await _finish(self._starting)
         await self.app.stop()
         self.stage.close()
+        if self.table is not None:
+            await self.table.close()
 
 
 @dataclass(slots=True)
@@ -203,7 +210,7 @@ def create_scoring_app(
     if _is_kafka(log_url):
         table = _create_changelog(app, kafka)
     else:
-        table = LogTable(app, settings.partitions)
+        table = _create_table(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get, device_limits(settings.max_devices, settings.device_days)),
         partial(score_and_report, student_of, on_scored, rescue=rescue, checks=QualityChecks()),
@@ -217,14 +224,15 @@ def create_scoring_app(
     )
     _add_agent(app, "score", topics[READINGS], agent_of(app, stage, (READINGS,)))
 
-    restore = partial(_restore_devices, app, stage, table, settings.partitions)
+    recovery = Recovery()
+    restore = partial(_restore_devices, app, stage, recovery, settings.partitions)
     if isinstance(table, LogTable):
         _forget_revoked(app, stage, holds=False)
-        table.on_recover(restore)
-        return ScoringApp(app, stage)
+        _take_partitions(app, stage, table, restore)
+        return ScoringApp(app, stage, table=table, recovery=recovery)
     _forget_revoked(app, stage, holds=True)
     _share_partitions(app, stage, table, restore)
-    return ScoringApp(app, stage, table)
+    return ScoringApp(app, stage, table, recovery=recovery)
 
 
 def create_store_app(
@@ -275,18 +283,45 @@ def create_store_app(
 
 
 async def _restore_devices(
-    app: Any, stage: ScoringStage, table: LogTable | Changelog, partitions: int
+    app: Any,
+    stage: ScoringStage,
+    recovery: Recovery,
+    partitions: int,
+    parts: AsyncIterator[list[str]],
 ) -> None:
     """Open all saved devices, so that idle ones get ticks; crash the app if that fails."""
 
     def partition_of_device(site: str, device: str) -> int:
         return partition_of(device_key(site, device), partitions)
 
+    recovery.begin(steady_ms())
     try:
-        stage.devices.restore(table.keys(), partition_of_device)
+        async for names in parts:
+            stage.devices.restore_some(names, partition_of_device)
+            if recovery.note(len(stage.devices), steady_ms()):
+                log.warning("%s", recovery.problem)
+            await asyncio.sleep(0)  # the console tells how far it is
+        stage.devices.end_restore()
     except Exception as exc:  # Faust would only log it and continue with some of the devices
         log.exception("cannot restore the window state")
         await app.crash(exc)
+    recovery.end(steady_ms())
+    log.info("%d devices have their windows after %.1f s", recovery.devices, recovery.seconds)
+
+
+def _take_partitions(
+    app: Any,
+    stage: ScoringStage,
+    table: LogTable,
+    restore: Callable[[AsyncIterator[list[str]]], Awaitable[None]],
+) -> None:
+    """Read the window state on a local log before the first record."""
+    stage.hold()
+
+    @app.on_partitions_assigned.connect  # type: ignore[untyped-decorator]
+    async def take_partitions(_app: Any, assigned: Any, **_kwargs: Any) -> None:
+        await restore(table.read({tp.partition for tp in assigned if tp.topic == READINGS}))
+        stage.release()
 
 
 def _forget_revoked(app: Any, stage: ScoringStage, *, holds: bool) -> None:
@@ -306,7 +341,10 @@ def _forget_revoked(app: Any, stage: ScoringStage, *, holds: bool) -> None:
 
 
 def _share_partitions(
-    app: Any, stage: ScoringStage, changelog: Changelog, restore: Callable[[], Awaitable[None]]
+    app: Any,
+    stage: ScoringStage,
+    changelog: Changelog,
+    restore: Callable[[AsyncIterator[list[str]]], Awaitable[None]],
 ) -> None:
     """Give up partitions quickly, and take them over with their state."""
     stage.hold()
@@ -323,9 +361,15 @@ def _share_partitions(
             except LogUnavailable as exc:
                 log.warning("cannot read the window state yet: %s", exc)
                 await asyncio.sleep(_STATE_RETRY_S)
-        await restore()
+        await restore(changelog.parts())
         changelog.release()
         stage.release()
+
+
+def _create_table(app: Any, partitions: int) -> LogTable:
+    """The rows of window state in the local log of an app."""
+    topic = f"{app.conf.id}-windows-changelog"
+    return LogTable(topic, partitions, lambda: app.transport.open(), lambda: app.should_stop)
 
 
 def _create_changelog(app: Any, kafka: KafkaLink | None) -> Changelog:

@@ -102,6 +102,7 @@ class RunningGateway:
         bridge = self._bridge.health()
         counters = self._scoring.stage.counters
         log = self._log.stats()
+        recovering = self._scoring.recovery.problem
         return health_report(
             partitions=self.partitions(),
             is_starting=self.is_starting,
@@ -113,6 +114,7 @@ class RunningGateway:
             log_failing_s=bridge.log_unavailable_s,
             log_fill=log.stored_bytes / log.max_bytes,
             writer_error=log.failure,
+            state_problems=() if recovering is None else (recovering,),
             models_without_student=self._students.models.models_without_student(),
             parts={
                 "bridge": asdict(bridge),

@@ -159,8 +159,11 @@ class ProcessView:
         if app is None or self.watch is None:
             return
         changelog = None if self.scoring is None else self.scoring.changelog
-        if changelog is not None and changelog.is_opening:
-            yield "recovering the window state of its partitions"
+        recovering = None if self.scoring is None else self.scoring.recovery.problem
+        if recovering is not None:
+            yield recovering
+        elif changelog is not None and changelog.is_opening:
+            yield "reading the window state of its partitions"
         elif app.app.rebalancing or not app.app.has_joined:
             yield "the consumer group is being rebalanced"
         if (away_s := self.watch.away_for_s()) is not None:

@@ -38,6 +38,7 @@ ReadUntil = Callable[[Mapping[int, int]], AsyncIterator[list[ChangelogRow]]]
 """``read(last)`` yields the rows of the partitions in `last` from the beginning, each up to and
 including the record at the offset given there."""
 
+_PART = 500
 _BARRIER = b"-"
 """Key of the barriers; no device has it, and compaction keeps at most one of them."""
 
@@ -108,6 +109,12 @@ class Changelog:
     def keys(self) -> list[str]:
         """Names of all devices with a row."""
         return list(self._rows)
+
+    async def parts(self) -> AsyncIterator[list[str]]:
+        """`keys`, some at a time."""
+        names = self.keys()
+        for at in range(0, len(names), _PART):
+            yield names[at : at + _PART]
 
     def release(self) -> None:
         """Free the memory of the rows, once all devices are restored."""

@@ -73,9 +73,6 @@ class StateTable(Protocol):
     def get(self, key: str) -> bytes | None:
         """The saved row of a device."""
 
-    def keys(self) -> list[str]:
-        """All saved keys of the partitions of this worker."""
-
     async def write(self, rows: Sequence[tuple[int, str, bytes | None]]) -> None:
         """Save rows (partition, key, value), or delete them (None); returns when it is durable."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-__all__ = ["STALL_MS", "PartitionProgress", "ProgressTracker", "stalled_partitions"]
+__all__ = ["STALL_MS", "PartitionProgress", "ProgressTracker", "Recovery", "stalled_partitions"]
 
 STALL_MS = 30_000
 """A partition with a backlog that has not moved for this long (ms) makes a process not ready."""
+_TELL_MS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +114,48 @@ def stalled_partitions(
     []
     """
     return [p for p in partitions if p.backlog > 0 and p.still_ms >= stall_ms]
+
+
+@dataclass(slots=True)
+class Recovery:
+    """How far the window state of the devices is read after a start.
+
+    >>> recovery = Recovery()
+    >>> recovery.begin(0)
+    >>> recovery.note(20_000, 1_000), recovery.note(40_000, 2_500), recovery.note(41_000, 2_600)
+    (False, True, False)
+    >>> recovery.problem
+    'recovering the window state: 41,000 devices so far'
+    >>> recovery.end(3_000)
+    >>> recovery.problem is None, recovery.seconds
+    (True, 3.0)
+
+    Attributes:
+        devices: Devices that have their windows.
+        seconds: Time that it took.
+        problem: Reason why the process is not ready; None once it is over.
+    """
+
+    devices: int = 0
+    seconds: float = 0.0
+    problem: str | None = None
+    _began_ms: int = 0
+    _told_ms: int = 0
+
+    def begin(self, steady_ms: int) -> None:
+        """Begin at a monotonic time."""
+        self._began_ms = self._told_ms = steady_ms
+        self.note(0, steady_ms)
+
+    def note(self, devices: int, steady_ms: int) -> bool:
+        """Note the number of devices so far; whether it is time to tell somebody."""
+        self.devices = devices
+        self.problem = f"recovering the window state: {devices:,} devices so far"
+        is_due = steady_ms - self._told_ms >= _TELL_MS
+        if is_due:
+            self._told_ms = steady_ms
+        return is_due
+
+    def end(self, steady_ms: int) -> None:
+        """Note that all devices have their windows."""
+        self.seconds, self.problem = (steady_ms - self._began_ms) / 1000, None

@@ -33,7 +33,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,7 +80,6 @@ _SHARED = "-"
 """Site of the account that devices without a student, removed and refused ones share."""
 _DAY_MS = 86_400_000
 _EXPIRE_EVERY_MS = 60_000
-_RESTORED_AT_ONCE = 500
 _LATE = "behind the watermark, or a correction after its windows had closed"
 
 Plans = Callable[[str], StreamPlan | None]
@@ -132,6 +131,7 @@ class Devices:
         self._in_order: list[Key] | None = []  # None: a device was removed
         self._copies: dict[Key, DeviceAccount] = {}
         self._without_student = 0
+        self._opened: list[tuple[int, Key]] = []  # between `restore_some` and `end_restore`
 
     def apply(
         self, partition: int, offset: int, items: Sequence[Block | Batch | Tick | Unreadable]
@@ -207,15 +207,12 @@ class Devices:
 
     def restore(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
         """Open saved devices (``site/device/stream``) at once, so that idle ones get ticks."""
-        for _ in self.restoring(names, partition_of):
-            pass
+        self.restore_some(names, partition_of)
+        self.end_restore()
 
-    def restoring(
-        self, names: Iterable[str], partition_of: Callable[[str, str], int]
-    ) -> Iterator[int]:
-        """`restore` in steps of some milliseconds; yields the number of devices opened so far."""
-        opened: list[tuple[int, Key]] = []
-        for count, name in enumerate(names, start=1):
+    def restore_some(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
+        """Open some of the saved devices; `end_restore` must follow before a record."""
+        for name in names:
             site, device, _ = key = _key(name)
             if self._table.slot_of(key) is None:
                 shared = site == _SHARED
@@ -223,17 +220,15 @@ class Devices:
                 slot = self._open(key, partition)
                 if not shared:
                     recv_ms = int(self._table.last_recv_ms[slot])
-                    opened.append((max(0, recv_ms), key))
-            if count % _RESTORED_AT_ONCE == 0:
-                yield count
-        self._restore_roster(sorted(opened))
+                    self._opened.append((max(0, recv_ms), key))
 
-    def _restore_roster(self, opened: Sequence[tuple[int, Key]]) -> None:
-        """Note the silence of saved devices, relative to the one that was heard last.
+    def end_restore(self) -> None:
+        """Note the silence of the devices opened, relative to the one that was heard last.
 
         At most half the term counts, so that a wrong clock in one row removes nobody at once.
         """
-        limits = self._roster.limits
+        limits, opened = self._roster.limits, sorted(self._opened)
+        self._opened.clear()
         for recv_ms, key in opened:
             slot = self._table.slot_of(key)
             if slot is None:  # its partition was taken away meanwhile
