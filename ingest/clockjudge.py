@@ -17,6 +17,7 @@ device is enough: nobody has set this machine's clock.
 from __future__ import annotations
 
 from enum import Enum
+from itertools import takewhile
 
 __all__ = ["ALONE_S", "NEVER_SET_MS", "ClockJudge", "Verdict"]
 
@@ -73,6 +74,8 @@ class ClockJudge:
                 self._forget(steady_s)
                 if len(self._votes) >= _MOST:
                     return
+        else:
+            del self._votes[device]  # to the end: the first one was heard longest ago
         self._votes[device] = (steady_s, event_ms)
 
     def judge(self, device: str, event_ms: int, now_ms: int, steady_s: float) -> Verdict:
@@ -138,6 +141,6 @@ class ClockJudge:
 
     def _forget(self, steady_s: float) -> None:
         """Forget devices that have not been heard for long."""
-        self._votes = {
-            device: vote for device, vote in self._votes.items() if steady_s - vote[0] <= _HEARD_S
-        }
+        gone = takewhile(lambda vote: steady_s - vote[1][0] > _HEARD_S, self._votes.items())
+        for device in [device for device, _ in gone]:
+            del self._votes[device]
