@@ -147,6 +147,7 @@ PURE = (
     "points/lines",
     "points/scores",
     "points/scorecolumns",
+    "points/scorepoints",
     "points/pointblocks",
     "points/measurements",
     "status/counters",

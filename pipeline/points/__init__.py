@@ -6,8 +6,8 @@ identity of a point is deterministic, so writing it again overwrites it.
 
 Files, in order: `measurements` (tags, fields, types and units), `points` (a point and its checks),
 `scorecolumns` (scores as columns, and how the log holds them), `pointblocks` (many points as
-columns), `lines` (line protocol), `scores` (single score records, made of their task's fields, and
-the points of scores), `accounts` (points about a process).
+columns), `lines` (line protocol), `scores` (single score records, made of their task's fields),
+`scorepoints` (the points of records of the log), `accounts` (points about a process).
 """
 
 __all__: list[str] = []

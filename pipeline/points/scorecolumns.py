@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,12 @@ from numpy.typing import NDArray
 from models.tasks.columns import Column, row_of, take
 from pipeline.errors import PointError
 
-__all__ = ["ScoreColumns", "encode_scores", "parse_scores"]
+__all__ = ["ScoreColumns", "encode_scores", "join_scores", "parse_scores"]
 
 _SCORES = "scores"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScoreColumns:
     """Scores of one student, given at one time.
 
@@ -76,6 +77,13 @@ def encode_scores(
     return [
         value for group in _groups(scores, max_scores) for value in _values_of(group, max_bytes)
     ]
+
+
+def join_scores(parts: Sequence[ScoreColumns]) -> ScoreColumns:
+    """Scores that were read from the log together, if they have the same keys."""
+    sizes = [part.size for part in parts]
+    joined = _joined([part.columns for part in parts], sizes)
+    return ScoreColumns(sum(sizes), joined)
 
 
 def parse_scores(value: bytes) -> list[Any]:
@@ -151,6 +159,26 @@ def _plain(name: str, column: Column) -> Any:
     return column
 
 
+def _joined(parts: Sequence[dict[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        columns = [part[name] for part in parts]
+        kinds = set(map(type, columns))
+        if kinds == {dict}:
+            found[name] = _joined(columns, sizes)
+        elif kinds == {list}:
+            found[name] = list(chain.from_iterable(columns))
+        elif len(kinds) == 1 and columns.count(first) == len(columns):
+            found[name] = first
+        else:
+            spread = (
+                each if type(each) is list else [each] * size
+                for each, size in zip(columns, sizes, strict=True)
+            )
+            found[name] = list(chain.from_iterable(spread))
+    return found
+
+
 def _columns_of(found: Any) -> ScoreColumns:
     ends = found.get("end_ms") if type(found) is dict else None
     if type(ends) is not list or not ends:
@@ -162,8 +190,10 @@ def _columns_of(found: Any) -> ScoreColumns:
 
 def _check_lengths(columns: dict[str, Any], size: int) -> None:
     for name, column in columns.items():
-        if type(column) is dict:
+        kind = type(column)
+        if kind is list:
+            if len(column) != size:
+                msg = f"columns of {size} scores with {len(column)} values of {name!r:.80}"
+                raise PointError(msg)
+        elif kind is dict:
             _check_lengths(column, size)
-        elif type(column) is list and len(column) != size:
-            msg = f"columns of {size} scores with {len(column)} values of {name!r:.80}"
-            raise PointError(msg)

@@ -2,9 +2,8 @@
 
 1. A **score record** is one score as plain data. The log topic `scores` holds many at once as
    columns (`pipeline.points.scorecolumns`); `decode_scores` gives them one by one.
-2. A score becomes a **point**. `score_points` makes blocks of points straight from the columns
-   (`pipeline.points.pointblocks`), and takes scores one by one where a column is odd, so that a
-   flawed score affects no other. A task with details has further points per score.
+2. A score becomes a **point** (`points_of`); a task with details has further points per score. A
+   store makes blocks of points straight from the columns (`pipeline.points.scorepoints`).
 
 `ScoreHead` and `task.fields` are the only places that name the keys of a record. The
 tag `model` is the model's name without its version, so that scoring a window again, even by another
@@ -14,11 +13,8 @@ version, overwrites its point.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypedDict, get_type_hints
-
-import orjson
 
 from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
@@ -30,44 +26,18 @@ from pipeline.points.measurements import (
     detail_measurement,
     score_measurement,
 )
-from pipeline.points.pointblocks import PointBlock, block_of
 from pipeline.points.points import FieldValue, Point
 from pipeline.points.scorecolumns import ScoreColumns, parse_scores
 
 __all__ = [
-    "FlawedScore",
     "ScoreForm",
     "ScoreHead",
-    "ScorePoints",
     "ScoreRecord",
+    "checked_points",
     "decode_scores",
     "points_of",
     "score_form",
-    "score_points",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class FlawedScore:
-    """A score that makes no point: the record as JSON, and the reason."""
-
-    raw: bytes
-    detail: str
-
-
-@dataclass(slots=True)
-class ScorePoints:
-    """Points made of records of the log, and the scores that cannot become points.
-
-    Attributes:
-        points: The points, single ones and blocks.
-        end_ms: End of the window of each score that has points, epoch milliseconds.
-        flawed: Scores without a point.
-    """
-
-    points: list[Point | PointBlock] = field(default_factory=list)
-    end_ms: list[int] = field(default_factory=list)
-    flawed: list[FlawedScore] = field(default_factory=list)
 
 
 class ScoreHead(TypedDict):
@@ -97,20 +67,6 @@ _HEAD_TYPES = list(_HEAD.values())
 _STORED_AS_THEY_ARE = ("version", "start_ms", "readings", "gaps")
 
 
-def score_points(value: bytes, into: ScorePoints) -> None:
-    """Add the points of a record of the topic `scores` to `into`; a bad score affects no other.
-
-    Raises:
-        PointError: `value` is no record of scores; `into` is unchanged.
-    """
-    for part in parse_scores(value):
-        if not isinstance(part, ScoreColumns):
-            _add_score(part, into)
-        elif (block := block_of(part)) is None or not _add_block(part, block, into):
-            for record in part.records():
-                _add_score(record, into)
-
-
 def decode_scores(value: bytes) -> list[ScoreRecord]:
     """The scores in a record of the topic `scores`; `points_of` accepts everything it returns.
 
@@ -123,9 +79,18 @@ def decode_scores(value: bytes) -> list[ScoreRecord]:
         for record in (part.records() if isinstance(part, ScoreColumns) else (part,))
     ]
     for record in records:
-        _check_head(record)
-        _form_of(record).points(record)
+        checked_points(record)
     return records
+
+
+def checked_points(record: Any) -> list[Point]:
+    """The points of what the topic `scores` holds in place of a score record.
+
+    Raises:
+        PointError: It is no score record.
+    """
+    _check_head(record)
+    return _form_of(record).points(record)
 
 
 def points_of(records: Sequence[ScoreRecord]) -> list[Point]:
@@ -220,31 +185,6 @@ class ScoreForm:
             value = record[each.name] if each.always else record.get(each.name)
             if value is not None or each.always:
                 yield each.name, _READ[each.kind](each.name, value)
-
-
-def _add_score(record: Any, into: ScorePoints) -> None:
-    try:
-        _check_head(record)
-        into.points += _form_of(record).points(record)
-    except PointError as exc:
-        into.flawed.append(FlawedScore(orjson.dumps([record]), str(exc)))
-        return
-    into.end_ms.append(record["end_ms"])
-
-
-def _add_block(scores: ScoreColumns, block: PointBlock, into: ScorePoints) -> bool:
-    """Add a block, followed by the details of its scores; False if a detail is flawed."""
-    form = score_form(TASKS[scores.columns["task"]])
-    details: list[Point] = []
-    if form.has_details:
-        try:
-            for record in scores.records():
-                details += form.details(record)
-        except PointError:
-            return False
-    into.points += [block, *details]
-    into.end_ms += block.time_ms
-    return True
 
 
 def _check_head(record: Any) -> None:

@@ -15,7 +15,7 @@ from pipeline.points.labels import read_label_point
 from pipeline.points.lines import lines_of, to_line
 from pipeline.points.pointblocks import count_points
 from pipeline.points.points import Point
-from pipeline.points.scores import ScorePoints, score_points
+from pipeline.points.scorepoints import ScorePoints
 from pipeline.stores.sinks import LineSink, RefusedLine, Sink
 
 __all__ = [
@@ -66,9 +66,10 @@ def prepare_lines(sink: LineSink) -> Prepare:
                 elif topic == LABELS:
                     others.append(to_line(read_label_point(value)))
                 else:
-                    score_points(value, found)
+                    found.add(value)
             except (PointError, UnicodeDecodeError) as exc:
                 dead_letters.append(unreadable(value, str(exc)))
+        found.finish()
         dead_letters += [unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
         lines = [*lines_of(found.points), *others]
         return Prepared(sink.writing(lines), len(lines), found.end_ms, dead_letters)
@@ -91,9 +92,10 @@ def prepare_points(sink: Sink) -> Prepare:
                 if topic == LABELS:
                     labels.append(read_label_point(value))
                 elif topic != ACCOUNTS:
-                    score_points(value, found)
+                    found.add(value)
             except PointError as exc:
                 dead_letters.append(unreadable(value, str(exc)))
+        found.finish()
         dead_letters += [unreadable(flawed.raw, flawed.detail) for flawed in found.flawed]
         points = [*found.points, *labels]
 

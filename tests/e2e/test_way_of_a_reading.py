@@ -46,7 +46,7 @@ WAY = (
     "pipeline/log/sqliteproducer.py",
     "pipeline/stores/stage.py",
     "pipeline/stores/prepared.py",
-    "pipeline/points/scores.py",
+    "pipeline/points/scorepoints.py",
     "pipeline/points/pointblocks.py",
     "pipeline/stores/resultsfile.py",
     "pipeline/stores/resultsrows.py",

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from pipeline.errors import PointError
 from pipeline.points.lines import lines_of, to_line
 from pipeline.points.pointblocks import PointBlock, count_points, each_point
-from pipeline.points.scorecolumns import ScoreColumns, encode_scores, parse_scores
+from pipeline.points.scorecolumns import ScoreColumns, encode_scores, join_scores, parse_scores
+from pipeline.points.scorepoints import ScorePoints
 from pipeline.points.scores import (
-    ScorePoints,
     ScoreRecord,
     decode_scores,
     points_of,
-    score_points,
 )
 from tests.fakes.scores import columns_of, encode_old, encode_records
 from tests.pipeline.points.test_scores import (
@@ -37,7 +36,8 @@ from tests.pipeline.points.test_scores import (
 
 def found_in(value: bytes) -> ScorePoints:
     into = ScorePoints()
-    score_points(value, into)
+    into.add(value)
+    into.finish()
     return into
 
 
@@ -183,7 +183,8 @@ def test_a_flawed_score_is_reported_and_the_others_become_points(
 def test_a_record_that_is_no_scores_is_an_error_and_affects_no_other(value: bytes) -> None:
     into = found_in(encode_records([RUL]))
     with pytest.raises(PointError):
-        score_points(value, into)
+        into.add(value)
+    into.finish()
     assert count_points(into.points) == 1
 
 
@@ -217,3 +218,48 @@ def test_scores_of_the_product_become_blocks(record: ScoreRecord) -> None:
     assert isinstance(first, PointBlock)
     assert len(first) == 2
     assert list(first.points()) == points_of([record, record])[:: len(details) // 2 + 1]
+
+
+def test_records_of_one_student_become_one_block_in_their_order() -> None:
+    records = [RUL | {"end_ms": RUL["end_ms"] + n, "version": 3 + n // 2} for n in range(4)]
+    into = ScorePoints()
+    for record in [*records, ACTIVITY]:
+        into.add(encode_records([record]))
+    into.finish()
+    first, second = into.points
+    assert isinstance(first, PointBlock)
+    assert list(first.points()) == points_of(records)
+    assert list(each_point([second])) == points_of([ACTIVITY])
+    assert into.end_ms == [record["end_ms"] for record in [*records, ACTIVITY]]
+
+
+def test_records_of_other_forms_keep_the_order_and_a_flawed_one_harms_no_other() -> None:
+    without = {key: value for key, value in RUL.items() if key != "rul_low"}
+    same = [RUL | {"rul": 1.0}, without | {"rul": 2.0}, RUL | {"rul": 3.0}, RUL | {"rul": 4.0}]
+    into = ScorePoints()
+    for record in same[:3]:
+        into.add(encode_records([record]))
+    into.add(encode_old(same[3:]))
+    into.add(encode_records([RUL]))
+    into.add(encode_records([RUL]).replace(b"95.0", b"null"))
+    into.add(encode_records([RUL | {"rul": 5.0}]))
+    into.finish()
+    points = list(each_point(into.points))
+    assert points == points_of([*same, RUL, RUL | {"rul": 5.0}])
+    assert [flawed.raw for flawed in into.flawed] == [encode_old([RUL | {"rul": None}])]
+
+
+def test_objects_are_joined_by_label_and_one_value_stays_one_of_its_type() -> None:
+    parts = [
+        ScoreColumns(1, {"end_ms": [1], "p": {"a": [0.5], "b": 1.0}, "version": 1, "n": 1}),
+        ScoreColumns(2, {"end_ms": [2, 3], "p": {"a": 0.25, "b": 1.0}, "version": 1, "n": True}),
+    ]
+    assert join_scores(parts) == ScoreColumns(
+        3,
+        {
+            "end_ms": [1, 2, 3],
+            "p": {"a": [0.5, 0.25, 0.25], "b": 1.0},
+            "version": 1,
+            "n": [1, True, True],
+        },
+    )

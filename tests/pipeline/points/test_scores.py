@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from pipeline.errors import PointError
 from pipeline.points.lines import to_line
 from pipeline.points.pointblocks import each_point
+from pipeline.points.scorepoints import ScorePoints
 from pipeline.points.scores import (
-    ScorePoints,
     ScoreRecord,
     decode_scores,
     points_of,
-    score_points,
 )
 from tests.fakes.scores import encode_old, encode_records
 
@@ -62,7 +61,8 @@ FORECAST = COMMON | {
 def test_points_are_decoded_as_in_two_steps() -> None:
     records = [RUL, ACTIVITY, FORECAST]
     found = ScorePoints()
-    score_points(encode_records(records), found)
+    found.add(encode_records(records))
+    found.finish()
     assert list(each_point(found.points)) == points_of(records)
     assert found.end_ms == [record["end_ms"] for record in records]
 
@@ -70,12 +70,13 @@ def test_points_are_decoded_as_in_two_steps() -> None:
 def test_a_flawed_score_affects_no_other() -> None:
     wrong = FORECAST | {"actual": {"OT": None}}
     found = ScorePoints()
-    score_points(orjson.dumps([RUL, wrong, ACTIVITY]), found)
+    found.add(orjson.dumps([RUL, wrong, ACTIVITY]))
+    found.finish()
     assert found.points == points_of([RUL, ACTIVITY])
     (flawed,) = found.flawed
     assert orjson.loads(flawed.raw) == [wrong]
     with pytest.raises(PointError):
-        score_points(b"{}", found)
+        found.add(b"{}")
 
 
 def test_rul_point_has_the_identity_of_its_window() -> None:

@@ -17,7 +17,8 @@ from models.tasks.contract import Scores
 from models.tasks.rul import RulScores
 from pipeline.points.lines import lines_of, to_line
 from pipeline.points.scorecolumns import encode_scores
-from pipeline.points.scores import ScorePoints, decode_scores, points_of, score_points
+from pipeline.points.scorepoints import ScorePoints
+from pipeline.points.scores import decode_scores, points_of
 from pipeline.scoring.batch import score_windows
 from pipeline.windows.spec import Window
 from tests.fakes.scores import Closed, batches_of, encode_old, records_of
@@ -148,7 +149,8 @@ def test_scoring_gives_the_scores_of_version_0_1_and_their_quality() -> None:
         assert [record.pop("quality") for record in records] == ["good"] * 4
         assert encode_old(records) == VALUE
     found = ScorePoints()
-    score_points(value.replace(b',"quality":"good"', b""), found)
+    found.add(value.replace(b',"quality":"good"', b""))
+    found.finish()
     assert list(lines_of(found.points)) == list(LINES.values())
 
 
@@ -156,6 +158,7 @@ def test_scoring_gives_the_scores_of_version_0_1_and_their_quality() -> None:
 def test_a_record_of_version_0_1_is_the_same_line(name: str) -> None:
     value = f"[{RECORDS[name]}]".encode()
     found = ScorePoints()
-    score_points(value, found)
+    found.add(value)
+    found.finish()
     assert list(lines_of(found.points)) == [LINES[name]]
     assert [to_line(point) for point in points_of(decode_scores(value))] == [LINES[name]]
