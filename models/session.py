@@ -174,11 +174,12 @@ def _test_windows(manifest: Manifest) -> NDArray[np.float32]:
     shape = (manifest.window.length, len(manifest.channels))
     size = shape[0] * shape[1]
     random = Random(0)  # noqa: S311 - no secret; numpy's generators would cost a gateway 3 MB
+    normal = [random.gauss(0, 1) for _ in range(size)]
     scaled = np.concatenate(
         [
             np.zeros((1, *shape)),
             np.reshape([random.uniform(-1, 1) for _ in range(size)], (1, *shape)),
-            np.reshape([random.gauss(0, 1) for _ in range(4 * size)], (4, *shape)),
+            [np.reshape(np.roll(normal, shift), shape) for shift in range(4)],
             np.linspace(-1, 1, shape[0])[None, :, None] * np.ones((1, *shape)),
         ]
     ).astype(np.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from deploy.commands.importing import without_collections
 from deploy.commands.statefolder import make_state_folder
 from deploy.settings.brokeraddress import broker_settings, device_endpoint
 from deploy.settings.secretoutput import start_logging
@@ -37,15 +38,16 @@ def gateway(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     start_logging(logging.INFO if verbose else logging.WARNING)
-    from deploy.processes.gateway import run_gateway
-    from deploy.settings.errors import exit_on_invalid_settings
-    from deploy.settings.rolloutsettings import RolloutSettings
-    from deploy.settings.settings import GatewaySettings
-    from ingest.errors import IngestError
-    from ingest.settings import IngestSettings
-    from models.errors import ModelError
-    from pipeline.errors import PipelineError
-    from pipeline.settings import PipelineSettings
+    with without_collections():
+        from deploy.processes.gateway import run_gateway
+        from deploy.settings.errors import exit_on_invalid_settings
+        from deploy.settings.rolloutsettings import RolloutSettings
+        from deploy.settings.settings import GatewaySettings
+        from ingest.errors import IngestError
+        from ingest.settings import IngestSettings
+        from models.errors import ModelError
+        from pipeline.errors import PipelineError
+        from pipeline.settings import PipelineSettings
 
     own = {"state_dir": state_dir, "console_port": console_port}
     broker = broker_settings(mqtt)

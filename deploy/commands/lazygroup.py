@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from deploy.commands.importing import without_collections
 from ingest.extras import install_command
 
 __all__ = ["LazyGroup"]
@@ -48,7 +49,8 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = self._table[cmd_name]
         try:
-            command: Any = getattr(importlib.import_module(module), attribute)
+            with without_collections():
+                command: Any = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as exc:
             message = (
                 f"{cmd_name} needs the package {exc.name!r}, which is not installed; "

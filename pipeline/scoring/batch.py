@@ -169,7 +169,7 @@ def encode_by_partition(scored: Scored) -> list[tuple[int, bytes]]:
         if (partition == partition[0]).all():
             groups.setdefault(int(partition[0]), []).append(part.scores)
             continue
-        for number in np.unique(partition).tolist():
+        for number in np.flatnonzero(np.bincount(partition)).tolist():
             rows = np.flatnonzero(partition == number)
             groups.setdefault(number, []).append(part.scores.take(rows))
     return [(number, value) for number, group in groups.items() for value in encode_scores(group)]

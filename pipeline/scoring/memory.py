@@ -54,12 +54,17 @@ def read_ran(path: Path | None) -> dict[str, Ran]:
         return {}
 
 
-def write_ran(path: Path | None, running: Mapping[str, Ran]) -> None:
-    """Replace the file; a failure is logged, because it endangers no reading."""
+def write_ran(path: Path | None, running: Mapping[str, Ran]) -> bool:
+    """Replace the file; returns whether it did.
+
+    A failure is logged and no more, because it endangers no reading.
+    """
     if path is None:
-        return
+        return False
     content = {name: ran.model_dump() for name, ran in running.items()}
     try:
         write_object(path, {"running": content})
     except OSError as exc:
         log.warning("cannot save the running versions to %s: %s", path, exc)
+        return False
+    return True

@@ -150,6 +150,7 @@ class ModelWatch:
         self._memory = memory
         self._on_swap = on_swap
         self._remembered = read_ran(memory) if ran is None else dict(ran)
+        self._saved = dict(self._remembered) if ran is None else None
         self._unusable: dict[str, Ran] = {}  # remembered, but it could not be resumed
         self._slots: dict[str, StudentSlot] = {}
         self._odd: list[str] = []
@@ -399,7 +400,8 @@ class ModelWatch:
             for slot in self._slots.values()
             if slot.student is not None
         }
-        write_ran(self._memory, lost | ran)
+        if lost | ran != self._saved and write_ran(self._memory, lost | ran):
+            self._saved = lost | ran
 
     def _refuse(self, slot: StudentSlot, pointer: Pointer | None, error: str) -> list[Change]:
         version = pointer.version if pointer else None

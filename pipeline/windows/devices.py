@@ -156,7 +156,8 @@ class Devices:
 
     def pending_partitions(self) -> list[int]:
         """Partitions with devices whose readings wait for the watermark; these need ticks."""
-        found: list[int] = np.unique(self._table.partition[self._table.pending]).tolist()
+        waiting = np.bincount(self._table.partition[self._table.pending])
+        found: list[int] = np.flatnonzero(waiting).tolist()
         return found
 
     def accounts(self) -> list[DeviceAccount]:

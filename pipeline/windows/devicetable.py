@@ -225,8 +225,11 @@ class DeviceTable:
 
     def in_partitions(self, partitions: Iterable[int]) -> list[int]:
         """Slots of the devices of some partitions."""
-        found: list[int] = np.flatnonzero(np.isin(self.partition, list(partitions))).tolist()
-        return found
+        found = np.zeros(len(self.partition), dtype=np.bool_)
+        for partition in partitions:
+            found |= self.partition == partition
+        slots: list[int] = np.flatnonzero(found).tolist()
+        return slots
 
     def _grow(self) -> None:
         before = len(self.keys)

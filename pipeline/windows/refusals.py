@@ -45,7 +45,7 @@ def refusals_of(
     """
     ends = np.cumsum(block.counts)
     messages = np.searchsorted(ends, readings, side="right")
-    for message in np.unique(messages).tolist():
+    for message in dict.fromkeys(messages.tolist()):
         which = readings[messages == message]
         columns = block.values[which].T.tolist()
         site, device = block.senders[block.sender[message]]

@@ -100,4 +100,4 @@ class SlabGroups:
         groups = self._table.group[slots]
         if len(slots) and (groups == groups[0]).all():
             return [(int(groups[0]), np.ones(len(slots), dtype=np.bool_))]
-        return [(number, groups == number) for number in np.unique(groups).tolist()]
+        return [(number, groups == number) for number in sorted(set(groups.tolist()))]
