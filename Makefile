@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo site test coverage check rules docs bench bench-site chaos rollout attack brokers bundle release clean
+.PHONY: help demo site test coverage check rules docs bench bench-site bench-peers growth chaos rollout attack brokers bundle release clean
 
 help:
 	@echo 'make demo    start a gateway and a simulated fleet on this machine, show the console page'
@@ -35,6 +35,11 @@ help:
 	@echo 'make docs    build the documentation site into site/ (open site/index.html; needs no network)'
 	@echo 'make bench   measure throughput, latency, memory and start time on this machine'
 	@echo 'make bench-site  the same for a site, with Kafka and InfluxDB'
+	@echo 'make bench-peers  the same work for an earlier revision, a script, bytewax, Quix Streams and Faust'
+	@echo '             (about an hour and a half, ARGS=--quick about 25 minutes; fetches the peers from PyPI;'
+	@echo '             writes docs/results/peers.md; a call that was interrupted continues)'
+	@echo 'make growth  memory, CPU, latency and recovery from 100 to 10,000 devices'
+	@echo '             (about fifteen minutes; writes docs/results/growth.md)'
 	@echo 'make chaos   kill and pause every part of a site, fifty times; account for every reading'
 	@echo '             (about twenty minutes; writes docs/results/chaos.md)'
 	@echo 'make rollout release bad students and a good one to fifty small gateways, while processes die'
@@ -98,6 +103,13 @@ bench: $(VENV)/.dev
 bench-site: $(VENV)/.dev
 	@$(BIN)/kpstream site install
 	@$(BIN)/python -m tests.bench.site $(ARGS)
+
+bench-peers: $(VENV)/.dev
+	@$(BIN)/kpstream site install
+	@$(BIN)/python -m tests.bench.peers $(ARGS)
+
+growth: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.growth $(ARGS)
 
 chaos: $(VENV)/.dev
 	@$(BIN)/kpstream site install

@@ -8,10 +8,8 @@ ratios to the targets and asserts nothing.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -26,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.mqtt.broker import LocalBroker
+from tests.bench.machine import describe_machine, machine_lines
 from tests.e2e.plant import Plant
 
 _RESULTS = Path(__file__).parents[2] / "docs" / "results"
@@ -49,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
         raise SystemExit("the benchmark needs mosquitto: apt-get install mosquitto")
-    numbers: dict[str, Any] = {"machine": _machine()}
+    numbers: dict[str, Any] = {"machine": describe_machine()}
     with Console().status("measuring") as status:
         for readings in (1, 10):
             status.update(f"bridge, {readings} readings per message")
@@ -175,39 +174,9 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _machine() -> dict[str, Any]:
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    packages = ("faust-streaming", "onnxruntime", "paho-mqtt", "numpy", "orjson", "aiohttp")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "load_before": os.getloadavg()[0],
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _machine_lines(machine: dict[str, Any]) -> list[str]:
-    return [
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}, Python {machine['python']}, "
-        f"load {machine['load_before']:.1f} before",
-        ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
-    ]
-
-
 def _print(machine: dict[str, Any], rows: list[Row]) -> None:
     out = Console(width=110)
-    out.print("\n" + "\n".join(_machine_lines(machine)))
+    out.print("\n" + "\n".join(machine_lines(machine)))
     table = Table(title="one gateway process on one core", title_justify="left")
     for name in _HEADS:
         table.add_column(name, justify="left" if name == _HEADS[0] else "right")
@@ -218,7 +187,7 @@ def _print(machine: dict[str, Any], rows: list[Row]) -> None:
 
 def _page(machine: dict[str, Any], rows: list[Row]) -> str:
     """The table as a page of the documentation."""
-    lines = ["# Benchmark of a gateway", "", _ABOUT, "", *_machine_lines(machine), ""]
+    lines = ["# Benchmark of a gateway", "", _ABOUT, "", *machine_lines(machine), ""]
     lines += [f"| {' | '.join(_HEADS)} |", "|---|---:|---:|---:|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 

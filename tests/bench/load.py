@@ -24,7 +24,7 @@ def main() -> None:
     args = _arguments()
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
-    connection = _connect(args.host, args.port)
+    connection = connect(args.host, args.port)
     templates = [
         _noisy(device, args.readings) if args.noisy else [_template(device, args.readings)]
         for device in range(args.devices)
@@ -82,10 +82,10 @@ def _publish(template: tuple[bytes, bytes], ts_ms: int, dt_ms: int, packet_id: i
     topic, values = template
     payload = b'{"t0":%d,"dt_ms":%d,"values":%s}' % (ts_ms, dt_ms, values)
     body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", packet_id) + payload
-    return b"\x32" + bytes(_length(len(body))) + body
+    return b"\x32" + bytes(length_field(len(body))) + body
 
 
-def _length(size: int) -> Iterator[int]:
+def length_field(size: int) -> Iterator[int]:
     while True:
         size, digit = divmod(size, 128)
         yield digit | (0x80 if size else 0)
@@ -114,12 +114,12 @@ def _noisy(device: int, readings: int) -> list[tuple[bytes, bytes]]:
     return [(topic, json.dumps(body, separators=(",", ":")).encode()) for body in bodies]
 
 
-def _connect(host: str, port: int) -> socket.socket:
+def connect(host: str, port: int) -> socket.socket:
     connection = socket.create_connection((host, port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client_id = f"load-{os.getpid()}".encode()
     body = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack("!H", len(client_id)) + client_id
-    connection.sendall(b"\x10" + bytes(_length(len(body))) + body)
+    connection.sendall(b"\x10" + bytes(length_field(len(body))) + body)
     answer = connection.recv(4)
     if answer[:2] != b"\x20\x02" or answer[3] != 0:
         raise SystemExit(f"broker refused: {answer!r}")

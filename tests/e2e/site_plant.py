@@ -62,6 +62,7 @@ class SiteProcess:
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(
                 tied_to_parent([sys.executable, "-m", "deploy.cli", self.kind]),
+                cwd=self._plant.repository,
                 env=os.environ | self._plant.env_of(self),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -125,7 +126,10 @@ class SiteProcess:
 
 
 class SitePlant:
-    """The servers and processes of one site, in `folder`; a context manager."""
+    """The servers and processes of one site, in `folder`; a context manager.
+
+    `repository` has the code of the processes, when it is not this one.
+    """
 
     def __init__(
         self,
@@ -136,9 +140,11 @@ class SitePlant:
         stores: int = 1,
         partitions: int = 6,
         properties: Mapping[str, str] | None = None,
+        repository: Path | None = None,
         **env: str,
     ) -> None:
         self.folder = folder
+        self.repository = repository
         self.partitions = partitions
         self.mosquitto = MosquittoServer(folder / "mosquitto")
         self.kafka = KafkaServer(folder / "kafka", properties=properties)
@@ -197,6 +203,8 @@ class SitePlant:
         }
         if self._shared:
             env["KPSTREAM_INGEST_MQTT_SHARED_GROUP"] = "site"
+        if self.repository is not None:
+            env["PYTHONPATH"] = str(self.repository)
         return env | self.env
 
     def wait_ready(self, timeout_s: float = READY_S) -> None:
