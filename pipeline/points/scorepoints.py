@@ -100,12 +100,12 @@ class ScorePoints:
         block = block_of(scores)
         if block is None:
             return False
-        form = score_form(TASKS[scores.columns["task"]])
+        task = TASKS[scores.columns["task"]]
         details: list[Point] = []
-        if form.has_details:
+        if task.details is not None:
             try:
                 for record in scores.records():
-                    details += form.details(record)
+                    details += score_form(task).details(record)
             except PointError:
                 return False
         self.points += [block, *details]

@@ -117,11 +117,6 @@ class ScoreForm:
         self._measurement = score_measurement(task)
         self._details = detail_measurement(task) if task.details else None
 
-    @property
-    def has_details(self) -> bool:
-        """Whether a score has further points."""
-        return self._details is not None
-
     def points(self, record: ScoreRecord) -> list[Point]:
         """The point of a record, followed by those of its details.
 

@@ -88,6 +88,7 @@ HELPERS = {
     "pipeline/log/tables.py",
     "pipeline/status/counters.py",
     "pipeline/windows/rows.py",
+    "pipeline/windows/windowbatch.py",
 }
 """Rows, statements and sums of files on the way."""
 SINK = WAY[-1]
