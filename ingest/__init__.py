@@ -4,8 +4,8 @@ The common format:
 
 1. A **message** is JSON in one of three forms (`payloads`), on the MQTT topic
    `sensors/{site}/{device}/{stream}` (`topics`). It carries one or many readings of one stream.
-2. Accepted messages of one partition are packed into a **bundle**, one record of the log topic
-   `readings`. Every device belongs to one partition, with all its streams (`messages`).
+2. Accepted messages of one partition become **blocks**, columns of one stream, in one record of the
+   log topic `readings` (`blocks`). Every device belongs to one partition, with all its streams.
 3. Refused messages become **dead letters** with raw bytes, reason, topic and receive time
    (`errors` lists the reasons, `deadletter` defines the form).
 4. The **bridge** acknowledges a message only after the log has confirmed it (`bridge`).
@@ -27,12 +27,14 @@ await task                                                # everything taken is 
 In: MQTT messages. Out: records of the log. Promise: at least once, in order per device.
 
 Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
-(checks and loads), `payloads`, `topics`, `messages`, `deadletter`, `logwriter` (contract of a log),
-`kafka` (Apache Kafka as that log), `kafkareader` (the same, from the newest record back). Other
-formats stand behind the seam `decoder`: `sparkplug` (Sparkplug B) and `mapping` (messages of any
-device, described by files); both read their files with `tomltables` and convert values with
-`conversion` and `units`. `settings`, `environment` (the base of all settings), `secrettext`,
-`mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and `childprocess` serve all of them.
+(checks and loads), `payloads`, `topics`, `openrecords` and `blocks` (columns), `messages` (what a
+record holds, and its old form), `beat` and `ticks` (what is written when), `deadletter`,
+`logwriter` (contract of a log), `kafka` (Apache Kafka as that log), `kafkareader` (the same, from
+the newest record back). Other formats stand behind the seam `decoder`: `sparkplug` (Sparkplug B)
+and `mapping` (messages of any device, described by files); both read their files with `tomltables`
+and convert values with `conversion` and `units`. `settings`, `environment` (the base of all
+settings), `secrettext`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and
+`childprocess` serve all of them.
 
 Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the
 demo's fleet).

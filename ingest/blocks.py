@@ -5,8 +5,9 @@ as the columns of a **block**. A record holds blocks and ticks of one partition:
 
 1. the magic bytes `KPB1`;
 2. its parts, each with a letter for its kind and its length in bytes, uint32. A tick (`T`) is two
-   int64: its time, and the start of the bridge's connection. A block (`B`) is the length of a
-   header, uint32, the header as JSON, and five arrays without gaps.
+   int64: its time, and the start of the bridge's connection. A line (`L`) is one message as JSON,
+   because it would be larger in a block. A block (`B`) is the length of a header, uint32, the
+   header as JSON, and five arrays without gaps.
 
 All numbers are little-endian. The header names stream (`s`), channels (`c`), senders (`d`), numbers
 of messages (`m`) and readings (`n`), and the form of each array:
@@ -85,8 +86,8 @@ class _Damaged(Exception):
     """A part is none that this software wrote; the text says what is wrong."""
 
 
-def encode_record(parts: Sequence[Block | Tick]) -> bytes:
-    """Encode the value of one record of the topic `readings`.
+def encode_record(parts: Sequence[Block | Tick | bytes]) -> bytes:
+    """Encode the value of one record of the topic `readings`; bytes are an envelope.
 
     >>> decode_record(encode_record([Tick(now_ms=1700000001000, since_ms=1700000000000)]))
     [Tick(now_ms=1700000001000, since_ms=1700000000000)]
@@ -95,6 +96,8 @@ def encode_record(parts: Sequence[Block | Tick]) -> bytes:
     for part in parts:
         if isinstance(part, Tick):
             pieces += _PART.pack(b"T", _TICK.size), _TICK.pack(part.now_ms, part.since_ms)
+        elif isinstance(part, bytes):
+            pieces += _PART.pack(b"L", len(part)), part
         else:
             body = _encode_block(part)
             pieces += _PART.pack(b"B", sum(map(len, body))), *body
@@ -102,7 +105,7 @@ def encode_record(parts: Sequence[Block | Tick]) -> bytes:
 
 
 def decode_record(value: bytes) -> list[Block | Batch | Tick | Unreadable]:
-    """Decode the value of one record, in order; batches come from earlier versions only.
+    """Decode the value of one record, in order.
 
     Never raises, whatever `value` contains: a damaged part becomes an `Unreadable`, and the parts
     around it are unaffected. What is returned holds everything that the bridge checks of a message
@@ -114,7 +117,10 @@ def decode_record(value: bytes) -> list[Block | Batch | Tick | Unreadable]:
     found: list[Block | Batch | Tick | Unreadable] = []
     for kind, body in _parts(value):
         try:
-            found.append(_decode_part(kind, body))
+            if kind == b"L":
+                found += decode_lines(b"[" + body + b"]")
+            else:
+                found.append(_decode_part(kind, body))
         except _Damaged as exc:
             found.append(Unreadable(body, RefusalReason.unreadable, str(exc)))
     return found
@@ -237,7 +243,7 @@ def _decode_part(kind: bytes, body: bytes) -> Block | Tick:
     if kind == b"T":
         return _decode_tick(body)
     if kind != b"B":
-        msg = f"a part of {len(body)} bytes that is neither a block nor a tick"
+        msg = f"a part of {len(body)} bytes that is no block, line or tick"
         raise _Damaged(msg)
     try:
         (size,) = _LENGTH.unpack_from(body)

@@ -5,10 +5,11 @@ the log has confirmed its record, in the order of arrival, and only over the con
 delivered it. The broker keeps what is not acknowledged and delivers it again after a reconnect or a
 restart: at least once, never less.
 
-1. A message arrives and is checked at once (`ingest.intake`). An accepted message becomes an
-   envelope in the load of its partition, a refused one a dead letter in the same load.
-2. The writer takes the load, one bundle per partition, and appends it. **One append at a time**:
-   with several, a later one could succeed where an earlier one failed, and the readings of a device
+1. A message arrives and is checked at once (`ingest.intake`). An accepted message is added to the
+   columns of its partition in the load, a refused one becomes a dead letter in the same load.
+2. After one beat, or sooner (`ingest.beat`), the load is closed and appended, one record per
+   partition, with a tick behind it where devices wait for one. **One append at a time**: with
+   several, a later one could succeed where an earlier one failed, and the readings of a device
    would change their order. Messages that arrive meanwhile form the next load, so loads grow with
    the traffic and share the cost of a durable write.
 3. The log confirms, and the bridge acknowledges. If the log does not confirm, the bridge appends
@@ -38,6 +39,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ingest.backoff import Backoff
+from ingest.beat import LEAST_WINDOW, Beat
 from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, lost_sessions
 from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
@@ -48,22 +50,24 @@ from ingest.errors import LogUnavailable, MqttError
 from ingest.holding import HeldMessage, Holding
 from ingest.intake import Intake, Load, in_parts
 from ingest.logwriter import LogRecord, LogWriter
-from ingest.messages import Tick, encode_tick
+from ingest.messages import Tick
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.packets import Oversized
 from ingest.mqtt.subscriptions import FilterMemory
 from ingest.mqtt.versions import VersionMemory
 from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
 from ingest.settings import IngestSettings
+from ingest.ticks import TickRhythm
 
 __all__ = ["Bridge"]
 
 log = logging.getLogger(__name__)
 
 _RETRY = Backoff(first_ms=100, max_ms=5_000)
-_HEARTBEAT_S = 0.25
+_HEARTBEAT_S, _IDLE_HEARTBEAT_S = 0.25, 0.5
 _MOST_HELD_BYTES = 32 * 1024 * 1024
-"""Payloads that may wait for the log; dead letters of large ones need about twice as much."""
+"""Payloads that may wait for the log, or their numbers where these take more; dead letters of large
+ones need about twice as much."""
 _STUCK_S = 60.0
 """Seconds without a turn after which the task that drives the connection counts as stuck."""
 _LINGER_S = 0.5
@@ -115,9 +119,12 @@ class Bridge:
             settings, lambda: writer.partitions, self._decoders, self.counters, judge, steady_s
         )
         self._held = Holding(self._intake, now_ms, settle)
-        self._arrived = asyncio.Event()
+        self._arrived = asyncio.Event()  # the load is to be closed
+        self._beat = Beat(settings.beat_ms, min(LEAST_WINDOW, settings.receive_maximum))
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._writing: Load | None = None
+        self._ticks: TickRhythm | None = None
         self._unconfirmed = 0
-        self._held_bytes = 0
         self._recv_ms: int | None = None
         self._since = ConnectedSince(now_ms())
         self._last_packet_ms: int | None = None
@@ -147,6 +154,7 @@ class Bridge:
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
             max_packet_bytes=settings.max_packet_bytes,
+            rest_s=self._beat.rest_s,
         )
 
     # -- state ------------------------------------------------------------------------------
@@ -239,6 +247,27 @@ class Bridge:
         since_ms = self._since.ms
         return None if since_ms is None or self._held else Tick(now_ms, since_ms)
 
+    def add_ticks(self, partitions: Callable[[], Sequence[int]], tick_ms: int) -> None:
+        """Let loads carry ticks behind their messages.
+
+        Args:
+            partitions: Returns the partitions that need a tick now.
+            tick_ms: Most milliseconds between two ticks; where no load is written for as long,
+                `append_due_ticks` writes them.
+        """
+        self._ticks = TickRhythm(partitions, self._settings.beat_ms, tick_ms)
+
+    async def append_due_ticks(self) -> None:
+        """Append a tick to the partitions that have got none with a load; returns when durable.
+
+        Raises:
+            LogUnavailable: The bridge ended first.
+        """
+        wanted = [] if self._ticks is None else self._ticks.due(self._steady_s())
+        if self._ticks is not None and wanted and (tick := self.next_tick()) is not None:
+            self._ticks.ticked(wanted, self._steady_s())
+            await self.append_tick(wanted, tick)
+
     async def append_tick(self, partitions: Iterable[int], tick: Tick) -> None:
         """Append a tick to partitions, after every message received so far.
 
@@ -248,9 +277,10 @@ class Bridge:
             LogUnavailable: The bridge ended first.
         """
         self._connection.poll()
-        durable = self._intake.load.add_tick(partitions, encode_tick(tick))
+        load = self._intake.load
+        load.add_tick(partitions, tick)
         self._arrived.set()
-        await durable
+        await load.durable()
 
     async def run(self) -> None:
         """Run until `stop`; on return, everything received is in the log and acknowledged.
@@ -268,15 +298,17 @@ class Bridge:
                 await self._arrived.wait()
                 self._arrived.clear()
                 self._connection.raise_for_failure()
-                load = self._intake.close_load()
+                load = self._writing = self._close_load()
                 try:
                     await self._write(load)
                 except Exception as exc:
                     load.fail(str(exc))
                     raise
+                self._set_beat()
         finally:
             self._running = False
             heartbeat.cancel()
+            self._stop_beat()
             if not self._stopping:
                 self._publish_farewell()
             await self._connection.stop()
@@ -323,7 +355,6 @@ class Bridge:
             return  # not acknowledged, so the broker keeps it for the next run
         recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
         self._unconfirmed += 1
-        self._held_bytes += len(message.payload)
         self._held.offer(message, recv_ms)  # acknowledged in the order of arrival
         if self._is_full:
             # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
@@ -332,22 +363,24 @@ class Bridge:
     @property
     def _is_full(self) -> bool:
         """Whether no more messages may be read until the log confirms some."""
-        return (
-            self._unconfirmed > self._settings.receive_maximum
-            or self._held_bytes > _MOST_HELD_BYTES
-        )
+        if self._unconfirmed > self._settings.receive_maximum:
+            return True
+        held_bytes = self._intake.load.size_bytes + self._held.size_bytes
+        if self._writing is not None:
+            held_bytes += self._writing.size_bytes
+        return held_bytes > _MOST_HELD_BYTES
 
     def _drop_held(self, which: Callable[[HeldMessage], bool]) -> None:
-        for message in self._held.drop(which):
-            self._unconfirmed -= 1
-            self._held_bytes -= len(message.payload)
+        self._unconfirmed -= len(self._held.drop(which))
 
     def _after_read(self) -> None:
-        self._held.release()
+        is_taken = self._held.release()
         if self._recv_ms is not None:
             self._last_packet_ms, self._last_packet_s = self._recv_ms, self._steady_s()
             self._recv_ms = None
-            self._arrived.set()
+            is_taken = True
+        if is_taken:
+            self._set_beat()
 
     def _on_connected(self, session_present: bool) -> None:
         self.counters.connects_total += 1
@@ -359,6 +392,7 @@ class Bridge:
             self._drop_held(lambda message: message.qos > 0)
         self._since.on_connected(now_ms, session_present=session_present)
         self._decoders.connected(now_ms)
+        self._beat.on_connected()
         self._publish_outgoing(now_ms)
 
     def _on_disconnected(self, reason: str) -> None:
@@ -398,6 +432,53 @@ class Bridge:
             return False
         return self._publish(Outgoing(*will, qos=1, retain=True))
 
+    # -- the beat ---------------------------------------------------------------------------
+
+    def _set_beat(self) -> None:
+        """See to it that the load is closed in time."""
+        load = self._intake.load
+        if self._arrived.is_set() or load.is_empty:
+            return
+        now_s = self._steady_s()
+        closes_now = self._beat.closes_now(load.messages, self._unacknowledged, now_s)
+        if closes_now or self._is_full or self._stopping:
+            self._arrived.set()
+        elif self._beat_timer is None:
+            wait_s = self._beat.due_s(now_s) - now_s
+            loop = asyncio.get_running_loop()
+            self._beat_timer = loop.call_later(wait_s, self._on_beat)
+
+    def _on_beat(self) -> None:
+        self._beat_timer = None
+        self._connection.poll()
+        self._beat.timed_out(self._unacknowledged, self._steady_s())
+        self._arrived.set()
+
+    def _stop_beat(self) -> None:
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+            self._beat_timer = None
+
+    @property
+    def _unacknowledged(self) -> int:
+        """Messages of this connection that wait for their acknowledgement."""
+        epoch = self._connection.epoch
+        loads = (self._intake.load, self._writing)
+        return sum(len(load.acks.get(epoch, ())) for load in loads if load is not None)
+
+    def _close_load(self) -> Load:
+        """Close the load; where devices wait, a tick of this moment follows its messages."""
+        self._stop_beat()
+        now_s = self._steady_s()
+        self._beat.closed(now_s)
+        load = self._intake.load
+        if self._ticks is not None and not load.is_empty:
+            wanted = self._ticks.due(now_s, load.records.partitions_heard)
+            if wanted and (tick := self.next_tick()) is not None:
+                load.add_tick(wanted, tick)
+                self._ticks.ticked(wanted, now_s)
+        return self._intake.close_load()
+
     # -- to the log -------------------------------------------------------------------------
 
     async def _write(self, load: Load) -> None:
@@ -410,9 +491,7 @@ class Bridge:
             await self._append(last, load.checkpoint)
         self._acknowledge(load)
         now_s = self._steady_s()
-        for partition, envelopes in load.envelopes.items():
-            if any(readings for _, readings in envelopes):
-                self._logged_s[partition] = now_s
+        self._logged_s.update(dict.fromkeys(load.records.partitions_heard, now_s))
         counters = self.counters
         counters.logged_total += load.accepted
         counters.ticks_total += load.ticks
@@ -420,17 +499,19 @@ class Bridge:
         counters.dead_lettered_total.update(load.refused)
         load.confirm()
         self._unconfirmed -= load.messages
-        self._held_bytes -= load.size_bytes
+        self._writing = None
         if not self._is_full and not self._stopping:
             self._connection.resume()
 
     def _acknowledge(self, load: Load) -> None:
         epoch = self._connection.epoch
-        for ack_epoch, packet_id in load.acks:
+        for ack_epoch, packet_ids in load.acks.items():
             if ack_epoch == epoch:
-                self._connection.ack(packet_id)
+                self._connection.ack(*packet_ids)
+                if self._beat.is_burst:
+                    self._connection.hurry()
             else:
-                self.counters.stale_acks_total += 1
+                self.counters.stale_acks_total += len(packet_ids)
 
     async def _append(self, records: list[LogRecord], checkpoint: Any) -> None:
         """Append until the log confirms, then keep the decoders' memory; raises as `run`."""
@@ -484,7 +565,8 @@ class Bridge:
         """Publish what is due, and keep `connected_since_ms` right."""
         self._since.on_tick(self._now_ms(), saturated=self._is_saturated)
         while True:
-            await asyncio.sleep(_HEARTBEAT_S)
+            is_idle = self._decoders.is_empty and not self._held
+            await asyncio.sleep(_IDLE_HEARTBEAT_S if is_idle else _HEARTBEAT_S)
             now_ms = self._now_ms()
             if self._held.release():
                 self._arrived.set()

@@ -90,6 +90,11 @@ class Decoders:
         self._decoders = tuple(decoders)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is no format but our own."""
+        return not self._decoders
+
+    @property
     def filters(self) -> list[str]:
         """The MQTT filters of all formats."""
         return [each for decoder in self._decoders for each in decoder.filters]

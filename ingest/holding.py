@@ -46,6 +46,7 @@ class Holding:
 
     Attributes:
         held_total: Messages that had to wait so far.
+        size_bytes: Bytes of the payloads of those that wait.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Holding:
             now_ms: The time, epoch milliseconds.
             settle: Lets a pending step of the clock count (`ingest.clock.MachineClock.settle`).
         """
-        self.held_total = 0
+        self.held_total = self.size_bytes = 0
         self._intake = intake
         self._now_ms = now_ms
         self._settle = settle
@@ -87,6 +88,7 @@ class Holding:
         if self._line and message.oversized is None:
             self._intake.hear(message.topic, message.payload, recv_ms)
         self.held_total += 1
+        self.size_bytes += len(message.payload)
         self._line.append(message)
 
     def release(self) -> bool:
@@ -102,7 +104,7 @@ class Holding:
             self._settle(self._intake.judge.agrees)
         now_ms, before = self._now_ms(), len(self._line)
         while self._line and self._take(self._line[0], now_ms, again=True):
-            self._line.popleft()
+            self.size_bytes -= len(self._line.popleft().payload)
         self._is_alarm = bool(self._line) and self._intake.verdict is Verdict.machine
         if self._is_alarm and not was_alarm:
             log.error("%s", self.problem)
@@ -114,6 +116,7 @@ class Holding:
         """Give up and return messages that the broker delivers again."""
         dropped = [message for message in self._line if which(message)]
         self._line = deque(message for message in self._line if not which(message))
+        self.size_bytes = sum(len(message.payload) for message in self._line)
         self._is_alarm &= bool(self._line)
         return dropped
 
@@ -133,5 +136,5 @@ class Holding:
                 is_retained=message.is_retained,
             )
         if taken and message.qos:
-            intake.load.acks.append((message.epoch, message.packet_id))
+            intake.load.acks.setdefault(message.epoch, []).append(message.packet_id)
         return taken

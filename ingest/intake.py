@@ -1,4 +1,4 @@
-"""From messages to log records: check, refuse, collect per partition, bundle.
+"""From messages to log records: check, refuse, collect per partition.
 
 `Intake` depends on neither the broker nor the log. The bridge gives it messages in the order of
 arrival and takes a `Load` from it whenever the log is ready for the next append.
@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -23,8 +24,9 @@ from ingest.decoders import Decoders
 from ingest.errors import LogUnavailable, RefusalReason, RefusedMessage
 from ingest.labels import LabelRecord, decode_label, label_log_record
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_document, encode_envelope
+from ingest.messages import Tick
 from ingest.mqtt.packets import Oversized
+from ingest.openrecords import LARGEST_CELLS, OpenRecords, Sender
 from ingest.payloads import decode_payload, unit_advice
 from ingest.secrettext import error_text
 from ingest.settings import IngestSettings
@@ -46,8 +48,6 @@ _KNOWN_TOPICS = 65_536
 _APPEND_BYTES = 4_000_000
 """Bytes of one append. Two thousand large messages may wait while the log is away; as one append
 they would never fit into a small log again."""
-_BUNDLE_READINGS = 20_000
-"""Most readings in one record: a record is windowed in one go (some 20 ms) and acked as a whole."""
 
 
 @dataclass(slots=True)
@@ -55,24 +55,23 @@ class Load:
     """Messages and ticks that have arrived and are not in the log yet.
 
     Attributes:
-        envelopes: Envelopes and ticks per partition in the order of arrival, each with its number
-            of readings.
+        records: The accepted messages, in the order of arrival, and the ticks behind them.
         dead_letters: Records of refused messages.
         labels: Records of labels.
-        acks: Epoch and packet id of every message to acknowledge, in the order of arrival.
+        acks: Epoch -> packet ids of the messages to acknowledge, in the order of arrival.
         refused: Reasons of the refused messages.
         waiters: Futures that wait until the load is durable.
         checkpoint: The decoders' memory after these messages; None: unchanged.
         messages: Messages in the load.
-        size_bytes: Bytes of their payloads.
+        size_bytes: Bytes of their payloads, or of their numbers where these take more.
         accepted: Messages that were not refused.
         ticks: Ticks in the load.
     """
 
-    envelopes: dict[int, list[tuple[bytes, int]]] = field(default_factory=dict)
+    records: OpenRecords
     dead_letters: list[LogRecord] = field(default_factory=list)
     labels: list[LogRecord] = field(default_factory=list)
-    acks: list[tuple[int, int]] = field(default_factory=list)
+    acks: dict[int, list[int]] = field(default_factory=dict)
     refused: list[RefusalReason] = field(default_factory=list)
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     checkpoint: Any = None
@@ -81,14 +80,22 @@ class Load:
     accepted: int = 0
     ticks: int = 0
 
-    def add_tick(self, partitions: Iterable[int], line: bytes) -> asyncio.Future[None]:
-        """Add a tick after everything received so far; the future completes when it is durable."""
-        for partition in partitions:
-            self.envelopes.setdefault(partition, []).append((line, 0))
-            self.ticks += 1
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters.append(durable)
-        return durable
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has arrived; ticks alone are nothing."""
+        return not (self.messages or self.records.partitions_heard or self.dead_letters)
+
+    def add_tick(self, partitions: Iterable[int], tick: Tick) -> None:
+        """Add a tick after everything in the load."""
+        wanted = list(partitions)
+        self.records.add_tick(wanted, tick)
+        self.ticks += len(wanted)
+
+    def durable(self) -> asyncio.Future[None]:
+        """Return a future that completes when the load is durable."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiters.append(future)
+        return future
 
     def confirm(self) -> None:
         """Complete the waiters: the load is durable."""
@@ -136,7 +143,8 @@ class Intake:
             judge: See the class.
             steady_s: Monotonic seconds.
         """
-        self.load = Load()
+        self._records = partial(OpenRecords, settings.bundle_messages, settings.bundle_bytes)
+        self.load = Load(self._records())
         self.judge = judge or ClockJudge(settings.future_ms)
         self.verdict = Verdict.device
         self._settings = settings
@@ -145,7 +153,8 @@ class Intake:
         self._counters = counters
         self._steady_s = steady_s
         self._labels = f"{settings.labels_prefix}/" if settings.labels_prefix else None
-        self._addresses: dict[str, tuple[Address, int | None]] = {}
+        self._topics: dict[str, Sender] = {}
+        self._senders: dict[Address, Sender] = {}
 
     def take(
         self,
@@ -177,21 +186,19 @@ class Intake:
         """
         load = self.load
         try:
-            known = self._addresses.get(topic)
-            if known is None and self._labels is not None and topic.startswith(self._labels):
+            sender = self._topics.get(topic)
+            if sender is not None:
+                self._take_body(sender, payload, recv_ms, again)
+            elif self._labels is not None and topic.startswith(self._labels):
                 self._add_label(topic, payload, recv_ms)
-            elif known is None and (decoder := self._decoders.find(topic)) is not None:
+            elif (decoder := self._decoders.find(topic)) is not None:
                 self._hear_decoded(decoder, topic, payload, recv_ms, again)
                 flags = (is_dup, is_retained)
                 self._take_decoded(decoder, topic, payload, recv_ms, qos, flags)
+            elif (sender := self._sender(topic)) is not None:
+                self._take_body(sender, payload, recv_ms, again)
             else:
-                address, partition = known or self._address(topic)
-                if partition is None:
-                    self._counters.probes_total += 1
-                else:
-                    document = decode_payload(payload)
-                    self._hear(address, document, recv_ms, again)
-                    self._add(address, partition, document, payload, recv_ms)
+                self._counters.probes_total += 1
         except _ClockInDoubt:
             return False
         except RefusedMessage as exc:
@@ -213,12 +220,12 @@ class Intake:
     def hear(self, topic: str, payload: bytes, recv_ms: int) -> None:
         """Count the vote of a message that is held back; never raises."""
         try:
-            known = self._addresses.get(topic)
+            known = self._topics.get(topic)
             if known is None and (decoder := self._decoders.find(topic)) is not None:
                 if (sent := decoder.sent_at(topic, payload, recv_ms)) is not None:
                     self.judge.hear(sent.sender, sent.newest_ms, self._steady_s())
             else:
-                address = known[0] if known else parse_topic(topic, self._settings.mqtt_prefix)
+                address = known.address if known else parse_topic(topic, self._settings.mqtt_prefix)
                 newest_ms = _span(decode_payload(payload))[1]
                 self.judge.hear(f"{address.site}/{address.device}", newest_ms, self._steady_s())
         except Exception:  # a message that is broken has no vote; `take` will say why
@@ -256,30 +263,34 @@ class Intake:
 
     def close_load(self) -> Load:
         """Return the current load with the decoders' checkpoint, and start an empty one."""
-        load, self.load = self.load, Load()
+        load = self.load
+        self.load = Load(self._records(load.records.next_number))
         load.checkpoint = self._decoders.checkpoint()
         return load
 
     def records(self, load: Load, now_ms: int) -> list[LogRecord]:
-        """Return dead letters and labels of a load, then its bundles of bounded size."""
-        most, most_bytes = self._settings.bundle_messages, self._settings.bundle_bytes
+        """Return dead letters and labels of a load, then its readings, of bounded size."""
         records = load.dead_letters + load.labels
-        for partition, envelopes in load.envelopes.items():
-            bundle: list[bytes] = []
-            size = total = 0
-            for envelope, readings in envelopes:
-                if bundle and (
-                    size >= most_bytes or len(bundle) >= most or total + readings > _BUNDLE_READINGS
-                ):
-                    value = encode_bundle(bundle)
-                    records.append(LogRecord(READINGS, partition, None, value, now_ms))
-                    bundle, size, total = [], 0, 0
-                bundle.append(envelope)
-                size += len(envelope)
-                total += readings
-            value = encode_bundle(bundle)
+        for partition, value in load.records.encode():
             records.append(LogRecord(READINGS, partition, None, value, now_ms))
         return records
+
+    def _take_body(self, sender: Sender, payload: bytes, recv_ms: int, again: bool) -> None:
+        """Take a JSON message.
+
+        Raises:
+            RefusedMessage: Its body is invalid, or all its readings are too far in the future.
+            _ClockInDoubt: It has to wait.
+        """
+        document = decode_payload(payload)
+        earliest_ms, newest_ms, readings = _span(document)
+        if not again:
+            self.judge.hear(sender.clock, newest_ms, self._steady_s())
+        if self.judge.is_ahead(newest_ms, recv_ms):
+            is_refused = self.judge.is_ahead(earliest_ms, recv_ms)
+            self._judge(sender.clock, newest_ms, recv_ms, is_refused=is_refused)
+            self._check_time(earliest_ms, recv_ms)
+        self._add(sender, document, readings, payload, recv_ms)
 
     def _take_decoded(
         self,
@@ -318,26 +329,12 @@ class Intake:
         """
         sent = decoder.sent_at(topic, payload, recv_ms)
         if sent is not None:
-            self._hear_sender(*sent, recv_ms, again)
-
-    def _hear(self, address: Address, document: dict[str, Any], recv_ms: int, again: bool) -> None:
-        """Judge a JSON message.
-
-        Raises:
-            _ClockInDoubt: It has to wait.
-        """
-        earliest_ms, newest_ms, _ = _span(document)
-        device = f"{address.site}/{address.device}"
-        self._hear_sender(device, earliest_ms, newest_ms, recv_ms, again)
-
-    def _hear_sender(
-        self, sender: str, earliest_ms: int, newest_ms: int, recv_ms: int, again: bool
-    ) -> None:
-        if not again:
-            self.judge.hear(sender, newest_ms, self._steady_s())
-        if self.judge.is_ahead(newest_ms, recv_ms):
-            is_refused = self.judge.is_ahead(earliest_ms, recv_ms)
-            self._judge(sender, newest_ms, recv_ms, is_refused=is_refused)
+            sender, earliest_ms, newest_ms = sent
+            if not again:
+                self.judge.hear(sender, newest_ms, self._steady_s())
+            if self.judge.is_ahead(newest_ms, recv_ms):
+                is_refused = self.judge.is_ahead(earliest_ms, recv_ms)
+                self._judge(sender, newest_ms, recv_ms, is_refused=is_refused)
 
     def _judge(self, device: str, event_ms: int, recv_ms: int, *, is_refused: bool) -> None:
         verdict = self.judge.judge(device, event_ms, recv_ms, self._steady_s())
@@ -346,17 +343,21 @@ class Intake:
             raise _ClockInDoubt
 
     def _add(
-        self,
-        address: Address,
-        partition: int,
-        document: dict[str, Any],
-        body: bytes,
-        recv_ms: int,
+        self, sender: Sender, document: dict[str, Any], readings: int, body: bytes, recv_ms: int
     ) -> None:
-        earliest_ms, _, readings = _span(document)
-        self._check_time(earliest_ms, recv_ms)
-        envelope = encode_envelope(*address, recv_ms, body)
-        self.load.envelopes.setdefault(partition, []).append((envelope, readings))
+        """Add a checked JSON message to the load."""
+        load, values = self.load, document["values"]
+        cells = readings * (1 + len(values))
+        load.size_bytes += max(0, 8 * cells - len(body))
+        if cells > LARGEST_CELLS:
+            load.records.add_body(sender, recv_ms, readings, body)
+            return
+        ts = document.get("ts")
+        if ts is None:
+            ts = range(
+                document["t0"], document["t0"] + readings * document["dt_ms"], document["dt_ms"]
+            )
+        load.records.add(sender, recv_ms, ts, values)
 
     def _add_canonical(self, message: Canonical, recv_ms: int) -> None:
         """Add a message of a decoder.
@@ -364,24 +365,44 @@ class Intake:
         Raises:
             RefusedMessage: Its body is invalid, or a reading is too far in the future.
         """
-        address, body = message[0], message[1]
-        partition = partition_of(device_key(address.site, address.device), self._partitions())
+        sender = self._sender_at(message[0])
         if isinstance(message, Checked):
             self._check_time(message.earliest_ms, recv_ms)
-            envelope = encode_document(address, recv_ms, message.body)
-            self.load.envelopes.setdefault(partition, []).append((envelope, message.readings))
-        elif isinstance(body, bytes):
-            self._add(address, partition, decode_payload(body), body, recv_ms)
+            body = message.body
+            self.load.size_bytes += 8 * message.readings * (1 + len(body["values"]))
+            self.load.records.add(sender, recv_ms, body["ts"], body["values"])
+        else:
+            document = decode_payload(message[1])
+            earliest_ms, _, readings = _span(document)
+            self._check_time(earliest_ms, recv_ms)
+            self._add(sender, document, readings, message[1], recv_ms)
 
-    def _address(self, topic: str) -> tuple[Address, int | None]:
-        """Return the address in a topic and its partition: None for the doctor's message."""
+    def _sender(self, topic: str) -> Sender | None:
+        """Return the sender of a topic; None for the doctor's message.
+
+        Raises:
+            RefusedMessage: `bad_topic`, see `_parsed`.
+        """
         address = self._parsed(topic, self._settings.mqtt_prefix)
-        key = device_key(address.site, address.device)
-        if len(self._addresses) >= _KNOWN_TOPICS:
-            self._addresses.clear()
-        partition = None if address.is_probe else partition_of(key, self._partitions())
-        known = self._addresses[topic] = (address, partition)
-        return known
+        if address.is_probe:
+            return None
+        if len(self._topics) >= _KNOWN_TOPICS:
+            self._topics.clear()
+        sender = self._topics[topic] = self._sender_at(address)
+        return sender
+
+    def _sender_at(self, address: Address) -> Sender:
+        """Return the sender of an address: the same one as long as a block may hold it."""
+        sender = self._senders.get(address)
+        if sender is None:
+            if len(self._senders) >= _KNOWN_TOPICS:
+                self._senders.clear()
+                self._topics.clear()
+                self.load.records.leave_blocks()
+            key = device_key(address.site, address.device)
+            partition = partition_of(key, self._partitions())
+            sender = self._senders[address] = Sender(address, partition)
+        return sender
 
     def _add_label(self, topic: str, payload: bytes, recv_ms: int) -> None:
         """Add a label; no reading has to be known of its device.

@@ -28,7 +28,6 @@ __all__ = [
     "columns",
     "decode_lines",
     "encode_bundle",
-    "encode_document",
     "encode_envelope",
     "encode_readings",
     "encode_tick",
@@ -132,16 +131,6 @@ def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: 
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
     body = orjson.Fragment(payload)
     return orjson.dumps({"d": (site, device, stream), "r": recv_ms, "b": body})
-
-
-def encode_document(address: Address, recv_ms: int, document: Mapping[str, Any]) -> bytes:
-    """Encode one line of a bundle from a body that is not encoded yet and is known to be valid.
-
-    >>> body = {"ts": (1700000000000,), "values": {"T24": (641.8,)}}
-    >>> encode_document(Address("plant-7", "press-2", "engine"), 1700000000003, body)[:58]
-    b'{"d":["plant-7","press-2","engine"],"r":1700000000003,"b":'
-    """
-    return orjson.dumps({"d": tuple(address), "r": recv_ms, "b": document})
 
 
 def encode_tick(tick: Tick) -> bytes:

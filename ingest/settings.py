@@ -99,6 +99,16 @@ class IngestSettings(EnvironmentSettings):
             "letter; MQTT 5 brokers are told to drop messages of more than 16 times as much."
         ),
     )
+    beat_ms: int = Field(
+        default=100,
+        ge=0,
+        le=60_000,
+        description=(
+            "Milliseconds for which messages wait for one another before they are written to the "
+            "log together and acknowledged. A lone message waits for a fifth of it, a burst not at "
+            "all; 0: none waits."
+        ),
+    )
     bundle_messages: int = Field(
         default=500, ge=1, description="Most messages in one record of the log."
     )

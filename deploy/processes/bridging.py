@@ -31,21 +31,22 @@ _VERSIONS = "mqtt-versions.json"
 async def append_ticks(
     bridge: Bridge, partitions: Callable[[], Sequence[int]], tick_ms: int
 ) -> None:
-    """Append ticks to the log until cancelled, so that windows of idle devices close.
+    """Put ticks into the log until cancelled, so that windows of idle devices close.
+
+    Where messages come, their loads carry the ticks. Without messages, each tick is an append.
 
     Args:
-        bridge: Appends each tick after every message received so far.
+        bridge: Puts each tick after every message received so far.
         partitions: Returns the partitions that need a tick now.
-        tick_ms: Milliseconds between two ticks.
+        tick_ms: Most milliseconds between two ticks.
 
     Raises:
         LogUnavailable: The bridge has ended.
     """
+    bridge.add_ticks(partitions, tick_ms)
     while True:
         await asyncio.sleep(tick_ms / 1000)
-        wanted = partitions()
-        if wanted and (tick := bridge.next_tick()) is not None:
-            await bridge.append_tick(wanted, tick)
+        await bridge.append_due_ticks()
 
 
 def sparkplug_decoder(ingest: IngestSettings, state_dir: Path) -> Sparkplug | None:

@@ -84,6 +84,7 @@ class Connection:
         session_expiry_s: int = 0,
         receive_maximum: int = 65_535,
         max_packet_bytes: int = MAX_PACKET_BYTES,
+        rest_s: float = 0.0,
         timing: Timing | None = None,
         version_memory: VersionMemory | None = None,
     ) -> None:
@@ -114,6 +115,8 @@ class Connection:
             receive_maximum: Most unacknowledged messages that the broker may send (MQTT 5).
             max_packet_bytes: Largest MQTT packet to take whole. MQTT 5 brokers are told not to send
                 packets of more than 16 times as much.
+            rest_s: Seconds for which the socket is left alone after a read that brought a few
+                messages; 0: it is read at once.
             timing: Pauses and limits; None: the defaults.
             version_memory: Memory of the MQTT version that this broker has accepted; None: there is
                 none.
@@ -162,6 +165,7 @@ class Connection:
         )
         self._told_at_connack: tuple[str, ...] = ()  # verdicts that are in the log
         self._told_at_suback: tuple[str, ...] = ()
+        self._rest_s = rest_s
         self._line: SocketLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -275,10 +279,15 @@ class Connection:
 
     # -- requests ---------------------------------------------------------------------------
 
-    def ack(self, packet_id: int) -> None:
-        """Send the PUBACK of a message of the current epoch."""
+    def ack(self, *packet_ids: int) -> None:
+        """Send the PUBACKs of messages of the current epoch, in this order."""
         if self._line is not None:
-            self._line.ack(packet_id)
+            self._line.ack(packet_ids)
+
+    def hurry(self) -> None:
+        """Read at once for a moment, whatever `rest_s`: messages follow what was acknowledged."""
+        if self._line is not None:
+            self._line.hurry()
 
     def publish(self, topic: str, payload: bytes, qos: int = 1, *, retain: bool = False) -> int:
         """Queue a publication and return its packet id; see `ingest.mqtt.publisher`.
@@ -398,6 +407,7 @@ class Connection:
             session_expiry_s=self._session_expiry_s,
             receive_maximum=self._receive_maximum,
             max_packet_bytes=self._max_packet_bytes,
+            rest_s=self._rest_s,
         )
 
     def _close(self, reason: str) -> None:

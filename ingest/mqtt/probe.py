@@ -220,7 +220,7 @@ class Probe:
     def _message(self, packet_id: int, qos: int, topic: str, payload: bytes, *flags: bool) -> None:
         del flags
         if qos:
-            self._line.ack(packet_id)
+            self._line.ack((packet_id,))
         if self._on_message is not None:
             self._on_message(topic, payload)
 

@@ -22,6 +22,8 @@ class FileLog:
     partitions = 4
 
     def __init__(self, path: Path) -> None:
+        if path.exists():  # a kill can end a write at the border of a page
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         self._file = path.open("ab")
 
     async def append(self, records: Sequence[LogRecord]) -> None:

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from ingest.beat import LEAST_WINDOW
 from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable, RefusalReason
@@ -89,7 +90,7 @@ async def test_messages_that_arrive_while_the_log_is_busy_form_bundles_per_parti
         await until(lambda: len(broker.acks) == 252)
         assert log.most_under_way == 1
         home = partition_of(b"plant/press-1", 4)
-        sizes = [r.value.count(b'"d":["plant","press-1"') for r in log.records]
+        sizes = [len(decode_bundle(record.value)) for record in log.records]
         assert max(sizes) <= 100
         assert len(log.records) < 30
         assert {r.partition for r in log.records} == {home, partition_of(b"plant/press-2", 4)}
@@ -121,9 +122,12 @@ async def test_bounds_a_record_by_readings_too() -> None:
 
 async def test_the_largest_settings_make_no_record_that_kafka_would_refuse() -> None:
     log = FakeLog()
-    long_numbers = b",".join([b"0.12345678901234567"] * 100)
-    most = b'{"t0": 1700000000000, "dt_ms": 1, "values": {"n": [%s]}}' % long_numbers
+    numbers = b",".join([b"0.1"] * 5400)
+    six = b",".join(b'"%s": [%s]' % (name, numbers) for name in (b"n", b"a", b"b", b"c", b"d"))
+    most = b'{"t0": 1700000000000, "dt_ms": 1, "values": {%s}}' % six
     most += b" " * (MAX_PAYLOAD_BYTES - len(most))
+    other = b'{"t0": 1700000000000, "dt_ms": 1, "values": {%s, "e": [%s]}}' % (six, numbers)
+    other += b" " * (MAX_PAYLOAD_BYTES - len(other))
     settings = {"bundle_bytes": 640 * 1024, "dead_letter_bytes": 384 * 1024}
     with pytest.raises(ValidationError, match="bundle_bytes"):
         IngestSettings(bundle_bytes=640 * 1024 + 1)
@@ -134,7 +138,7 @@ async def test_the_largest_settings_make_no_record_that_kafka_would_refuse() -> 
         broker.publish(1, TOPIC, body(1))
         await until(lambda: log.under_way)
         for number in range(2, 8):
-            broker.publish(number, TOPIC, most)
+            broker.publish(number, TOPIC, other if number == 4 else most)
         broker.publish(8, TOPIC, b"\x00" * 600 * 1024)
         await asyncio.sleep(0.2)
         log.open.set()
@@ -420,8 +424,80 @@ async def test_tick_comes_after_every_message_that_has_arrived_and_waits_for_the
         items = log.items()
         assert items.count(Tick(20, 10)) == 4
         home = partition_of(b"plant/press-1", 4)
-        values = b"".join(r.value for r in log.records if r.partition == home)
-        assert values.rindex(b'"n": 5') < values.index(b'"tick":20')
+        values = [decode_bundle(r.value) for r in log.records if r.partition == home]
+        *before, last = [item for items in values for item in items]
+        assert len(before) == 5
+        assert last == Tick(20, 10)
+
+
+async def test_messages_of_one_beat_are_one_append_with_a_tick_behind_them() -> None:
+    log = FakeLog(partitions=1)
+    async with (
+        ScriptedBroker() as broker,
+        running(broker, log, beat_ms=60_000, bundle_messages=100) as bridge,
+    ):
+        bridge.add_ticks(lambda: [0], 120_000)
+        for number in range(1, LEAST_WINDOW):
+            broker.publish(number, f"sensors/plant/press-{number % 3}/engine", body(number))
+        await until(lambda: bridge.unconfirmed == LEAST_WINDOW - 1)
+        assert (log.appends, broker.acks) == (0, [])
+        broker.publish(LEAST_WINDOW, TOPIC, body(LEAST_WINDOW))
+        await until(lambda: len(broker.acks) == LEAST_WINDOW)
+        assert broker.acks == list(range(1, LEAST_WINDOW + 1))
+        assert (log.appends, len(log.records)) == (1, 1)
+        *batches, tick = log.items()
+        assert len(batches) == LEAST_WINDOW
+        assert isinstance(tick, Tick)
+        for number in range(2 * LEAST_WINDOW):  # at most one tick in half a beat
+            broker.publish(number + 1, TOPIC, body(number))
+        await until(lambda: len(broker.acks) == 3 * LEAST_WINDOW)
+        assert bridge.counters.ticks_total == 1
+
+
+async def test_a_lone_message_does_not_wait_for_others() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log) as bridge:
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: broker.acks == [1])
+        broker.publish(0, TOPIC, body(2), qos=0)
+        await until(lambda: log.numbers() == [1, 2])
+        assert bridge.unconfirmed == 0
+
+
+async def test_a_load_that_waits_for_its_beat_is_written_at_a_stop() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker:
+        async with running(broker, log, beat_ms=60_000) as bridge:
+            broker.publish(1, TOPIC, body(1))
+            await until(lambda: bridge.unconfirmed == 1)
+        await until(lambda: broker.acks == [1])
+        assert log.numbers() == [1]
+
+
+async def test_without_a_beat_every_message_is_written_at_once() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log, beat_ms=0) as bridge:
+        for number in (1, 2, 3):
+            broker.publish(number, TOPIC, body(number))
+            await until(lambda number=number: len(broker.acks) == number)
+        assert log.appends == bridge.counters.appends_total == 3
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_many_acknowledgements_arrive_whole_and_in_order(version: str) -> None:
+    log = FakeLog()
+    settings = {"mqtt_protocol": version, "receive_maximum": 65_535}
+    async with ScriptedBroker() as broker, running(broker, log, **settings) as bridge:
+        log.open.clear()
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: log.under_way)
+        for number in range(2, 3001):
+            broker.publish(number, TOPIC, body(number))
+        await until(lambda: bridge.unconfirmed == 3000)
+        log.open.set()
+        await until(lambda: len(broker.acks) == 3000)
+        assert broker.acks == list(range(1, 3001))
+        assert log.appends < 8
 
 
 async def test_connected_since_moves_while_messages_may_be_waiting() -> None:

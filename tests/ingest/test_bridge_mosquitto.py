@@ -21,6 +21,7 @@ from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
 from ingest.settings import IngestSettings
 from tests.fakes.log import FakeLog, body, until
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.needs_mosquitto
 
@@ -65,12 +66,42 @@ async def test_every_message_arrives_once_and_in_order(broker: LocalBroker, vers
             assert log.numbers(f"press-{device}") == expected
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_a_broker_that_allows_20_in_flight_never_waits_for_a_beat(
+    tmp_path: Path, version: str
+) -> None:
+    """A beat lasts longer than the test, so only full windows can close loads.
+
+    In MQTT 3.1.1, mosquitto 2.0.11 sends 39 to 41 messages where 20 are set.
+    """
+    port = free_port()
+    listener = f"listener {port} 127.0.0.1\nallow_anonymous true\n"
+    log = FakeLog()
+    with LocalBroker(tmp_path, port=port, kind="mosquitto", listeners=listener) as broker:
+        config = tmp_path / "mosquitto.conf"
+        limited = config.read_text().replace("max_inflight_messages 0", "max_inflight_messages 20")
+        assert limited != config.read_text()
+        broker.stop()
+        config.write_text(limited)
+        process = subprocess.Popen(["mosquitto", "-c", str(config)])
+        try:
+            settings = {"mqtt_protocol": version, "beat_ms": 60_000}
+            async with running(broker, log, **settings), publisher(broker) as devices:
+                await publish(devices, 1, 600, devices=10)
+                await until(lambda: len(log.numbers()) >= 560)
+                assert log.appends <= 560 / 15
+        finally:
+            process.terminate()
+            process.wait()
+
+
 async def test_killed_bridge_loses_nothing(broker: LocalBroker, tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     command = [sys.executable, "-m", "tests.ingest.bridge_process", str(broker.port), str(path)]
 
     def lines() -> list[str]:
-        return path.read_text().splitlines() if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
 
     process = subprocess.Popen(command)
     try:

@@ -1,0 +1,59 @@
+"""When a load closes: by time, by messages, by the window of the sender."""
+
+from __future__ import annotations
+
+from ingest.beat import BEAT_MESSAGES, LEAST_WINDOW, Beat
+
+
+def test_loads_follow_one_another_in_beats_and_a_lone_message_waits_for_a_fifth() -> None:
+    beat = Beat(100)
+    beat.closed(50.0)
+    assert beat.due_s(50.01) == 50.1
+    assert beat.due_s(50.09) == 50.09 + 0.02
+    assert beat.due_s(60.0) == 60.02
+    assert not beat.closes_now(1, 1, 60.0)
+    assert beat.closes_now(BEAT_MESSAGES, 1, 60.0)
+
+
+def test_without_a_beat_a_load_closes_at_once_and_the_socket_has_no_rest() -> None:
+    beat = Beat(0)
+    assert beat.closes_now(1, 1, 0.0)
+    assert beat.rest_s == 0
+
+
+def test_a_full_window_closes_a_load_and_more_messages_raise_the_window() -> None:
+    beat = Beat(100)
+    assert not beat.closes_now(19, LEAST_WINDOW - 1, 1.0)
+    beat.closed(1.0)
+    assert not beat.is_burst
+    assert beat.closes_now(20, LEAST_WINDOW, 1.1)
+    assert beat.closes_now(10, 2 * LEAST_WINDOW, 1.1)  # it was not the window yet
+    assert beat.window == 2 * LEAST_WINDOW
+    beat.closed(1.2)
+    assert beat.is_burst
+    assert not beat.closes_now(20, 34, 1.3)
+    assert beat.closes_now(20, 35, 1.3)  # a broker does not keep to a number
+    beat.closed(1.3)
+    assert beat.is_burst
+    beat.closed(1.4)
+    assert not beat.is_burst
+    beat.on_connected()
+    assert beat.closes_now(20, LEAST_WINDOW, 1.5)
+
+
+def test_silence_after_many_messages_shows_the_window() -> None:
+    beat = Beat(100)
+    beat.closes_now(10, 200, 1.0)
+    beat.closed(1.0)
+    assert not beat.closes_now(20, 50, 1.01)
+    beat.timed_out(50, 1.05)
+    assert beat.window == 200  # messages have come until shortly before
+    beat.timed_out(50, 1.1)
+    assert beat.window == 50
+    beat.timed_out(3, 1.1)
+    assert beat.window == LEAST_WINDOW
+
+
+def test_a_smaller_receive_maximum_is_the_window() -> None:
+    beat = Beat(100, least_window=10)
+    assert beat.closes_now(10, 10, 0.0)
