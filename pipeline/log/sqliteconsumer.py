@@ -313,8 +313,9 @@ class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
         records: dict[TP, list[StoredRecord]] = {}
         room = _POLL_RECORDS
         self._turn += 1
+        turn = self._turn  # a copy: while this reads from the disk, another task may read, too
         for n in range(len(wanted)):
-            tp = wanted[(n + self._turn) % len(wanted)]
+            tp = wanted[(n + turn) % len(wanted)]
             at, end = self._positions[tp], store.end_offset(*tp)
             if at >= end:
                 continue

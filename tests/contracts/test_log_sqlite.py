@@ -294,6 +294,47 @@ class LogFailedNow(LogFailed):
     """A simulated write error."""
 
 
+async def test_an_agent_loses_nothing_while_faust_reads_for_another(
+    names: Any, start: Any, wait: Any
+) -> None:
+    with open_log(names.broker.path, cache_bytes=0) as log:  # so that every read takes a while
+        log.create_topic(names.topic, 4)
+        log.create_topic("elsewhere", 1)
+        for n in range(800):
+            log.append([NewRecord(names.topic, b"%d" % n, partition=n % 4)])
+        log.flush().result()
+        app = names.app()
+        taken: list[Any] = []
+
+        @app.agent(names.readings(app))
+        async def take(stream: Any) -> None:
+            async for events in app.consumer.fetches([names.topic]):
+                taken.extend(events)
+                for event in events:
+                    event.ack()
+                if len(taken) < 2400:
+                    log.append([NewRecord("elsewhere", b"1", partition=0)])
+                    at = len(taken)
+                    log.append(
+                        [NewRecord(names.topic, b"", partition=n % 4) for n in range(at, at + 4)]
+                    )
+
+        @app.agent(app.topic("elsewhere", partitions=1))
+        async def other(stream: Any) -> None:
+            async for _ in stream:
+                pass
+
+        def is_complete() -> bool:
+            ends = [log.end_offset(names.topic, n) for n in range(4)]
+            return len(taken) >= 2400 and len(taken) == sum(ends)
+
+        async with start(app):
+            await wait(is_complete)
+        for partition in range(4):
+            offsets = [e.message.offset for e in taken if e.message.partition == partition]
+            assert offsets == list(range(len(offsets)))
+
+
 async def test_offsets_missing_in_the_log_are_skipped(
     names: Any, holder: Any, start: Any, wait: Any
 ) -> None:
