@@ -27,15 +27,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from ingest.blocks import decode_record
+from ingest.blocks import Block, decode_record
 from ingest.clock import now_ms, steady_ms
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
+from ingest.messages import Batch
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.scoring.batch import Health, Scored, encode_by_partition
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import Devices, Outcome, Refusal
+from pipeline.windows.joining import Record
 from pipeline.windows.windowbatch import WindowBatch, cut_batches
 
 __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
@@ -213,26 +215,26 @@ class ScoringStage(Stage):
         outcomes = self._apply_inbox()
         self.counters.apply_seconds += time.perf_counter() - started
         self.counters.batches += 1
-        for partition, outcome in outcomes:
+        for partition, outcome in outcomes.items():
             await self._append_refused(partition, outcome)
-        batches = [batch for _, outcome in outcomes for batch in outcome.windows]
+        batches = [batch for outcome in outcomes.values() for batch in outcome.windows]
         if batches:
             await self._score_and_append(batches)
         await asyncio.sleep(0)
 
-    def _apply_inbox(self) -> list[tuple[int, Outcome]]:
-        outcomes = []
+    def _apply_inbox(self) -> dict[int, Outcome]:
+        records: list[Record] = []
         readings = 0
         while self._inbox and readings < self._batch_readings:
             event = self._take()
             message = event.message
             items = decode_record(message.value)
-            outcome = self.devices.apply(message.partition, message.offset, items)
-            readings += outcome.readings
-            outcomes.append((message.partition, outcome))
+            readings += sum(len(item.ts_ms) for item in items if isinstance(item, Block | Batch))
+            records.append((message.partition, message.offset, items))
             self._applied.append(event)
-        self.counters.records += len(outcomes)
-        self.counters.readings += readings
+        outcomes = self.devices.apply_records(records)
+        self.counters.records += len(records)
+        self.counters.readings += sum(outcome.readings for outcome in outcomes.values())
         return outcomes
 
     async def _score_and_append(self, batches: Sequence[WindowBatch]) -> None:

@@ -4,7 +4,9 @@ A record of the topic ``readings`` is applied as a whole, in the order of its pa
 
     devices.apply(partition, offset, items)  ->  Outcome(windows, refused, late)
 
-Messages come as blocks (`ingest.blocks`) and take one step through the slab of their stream
+Records of several partitions are applied together (`apply_records`), because they have no device in
+common and a step through a slab costs about the same for one device as for many. Messages come as
+blocks (`ingest.blocks`) and take one step through the slab of their stream
 (`pipeline.windows.slab`). What is counted of a device is in columns
 (`pipeline.windows.devicetable`).
 
@@ -33,7 +35,7 @@ Guarantees:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +43,7 @@ from numpy.typing import NDArray
 
 from ingest.blocks import Block
 from ingest.errors import RefusalReason
-from ingest.messages import Batch, Tick, Unreadable
+from ingest.messages import Tick, Unreadable
 from ingest.roster import Elapsed, Roster, RosterLimits
 from pipeline.errors import SnapshotError
 from pipeline.status.counters import DeviceAccount, Totals
@@ -56,7 +58,7 @@ from pipeline.windows.devicetable import (
     DeviceTable,
     Key,
 )
-from pipeline.windows.joining import joined, part_of
+from pipeline.windows.joining import Item, Record, in_step, part_of, rounds_of
 from pipeline.windows.refusals import Refusal, refusals_of
 from pipeline.windows.rows import decode_row
 from pipeline.windows.slabgroups import SlabGroups, StreamPlan
@@ -88,13 +90,17 @@ Plans = Callable[[str], StreamPlan | None]
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of one record: windows to score, refused readings, late readings."""
+    """The result of records: windows to score, refused readings, late readings."""
 
     windows: list[WindowBatch] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     late: list[Refusal] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     readings: int = 0
+
+
+Outcomes = dict[int, Outcome]
+"""Outcomes by partition."""
 
 
 class Devices:
@@ -133,22 +139,34 @@ class Devices:
         self._without_student = 0
         self._opened: list[tuple[int, Key]] = []  # between `restore_some` and `end_restore`
 
-    def apply(
-        self, partition: int, offset: int, items: Sequence[Block | Batch | Tick | Unreadable]
-    ) -> Outcome:
+    def apply(self, partition: int, offset: int, items: Sequence[Item]) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
-        outcome = Outcome()
-        self._record += 1
-        for item in joined(items):
-            if isinstance(item, Block):
-                self._apply_block(partition, offset, item, outcome)
-            elif isinstance(item, Tick):
-                self._elapsed.advance(item.now_ms)
-                self._apply_tick(partition, offset, item, outcome)
-            else:
-                outcome.unreadable.append(item)
-        self._expire()
-        return outcome
+        return self.apply_records([(partition, offset, items)])[partition]
+
+    def apply_records(self, records: Sequence[Record]) -> Outcomes:
+        """Apply records of ``readings``, in the order of each partition.
+
+        Never raises for bad content.
+
+        Returns:
+            An outcome for each partition. Windows say for themselves which partitions they are of,
+            and are in the outcome of any; so is the number of readings.
+        """
+        outcomes = {partition: Outcome() for partition, _, _ in records}
+        for some in rounds_of(records):
+            self._record += 1
+            offsets = {partition: offset for partition, offset, _ in some}
+            for item, partitions in in_step(some):
+                at = np.array([offsets[each] for each in partitions.tolist()], dtype=np.int64)
+                if isinstance(item, Block):
+                    self._apply_block(partitions, at, item, outcomes)
+                elif isinstance(item, Tick):
+                    self._elapsed.advance(item.now_ms)
+                    self._apply_tick(partitions, at, item, outcomes)
+                else:
+                    outcomes[int(partitions[0])].unreadable.append(item)
+            self._expire()
+        return outcomes
 
     def __len__(self) -> int:
         """Number of known device streams."""
@@ -304,7 +322,7 @@ class Devices:
 
     # -- devices of a block -----------------------------------------------------------------
 
-    def _slots_of(self, block: Block, partition: int) -> NDArray[np.intp]:
+    def _slots_of(self, block: Block, partitions: NDArray[np.int32]) -> NDArray[np.intp]:
         """Slot of each sender; those that are unknown are added, or get the shared account."""
         known = self._table.slots.get(block.stream, {})
         found = [known.get(sender, -1) for sender in block.senders]
@@ -314,7 +332,8 @@ class Devices:
             self._table.heard[here] = True
             for at, (site, device) in enumerate(block.senders):
                 if found[at] < 0:
-                    found[at] = self._add_device((site, device, block.stream), partition)
+                    key = (site, device, block.stream)
+                    found[at] = self._add_device(key, int(partitions[at]))
         return np.array(found, dtype=np.intp)
 
     def _add_device(self, key: Key, partition: int) -> int:
@@ -373,36 +392,42 @@ class Devices:
         self.reset_total += 1
         log.error("%s starts with empty windows: %s", "/".join(key), exc)
 
-    def _skips(self, slots: NDArray[np.intp], offset: int) -> NDArray[np.bool_]:
-        """Whether devices have applied this record already, decided at their first item in it."""
+    def _skips(self, slots: NDArray[np.intp], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether devices have applied their record already, decided at their first item in it."""
         table = self._table
-        new = slots[table.decided[slots] != self._record]
-        table.skips[new] = table.applied[new] >= offset
+        undecided = table.decided[slots] != self._record
+        new = slots[undecided]
+        table.skips[new] = table.applied[new] >= offsets[undecided]
         table.decided[new] = self._record
         return table.skips[slots]
 
     # -- one item of a record ---------------------------------------------------------------
 
-    def _apply_block(self, partition: int, offset: int, block: Block, outcome: Outcome) -> None:
+    def _apply_block(
+        self,
+        partitions: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        block: Block,
+        outcomes: Outcomes,
+    ) -> None:
+        """Apply a block; partition and offset of the record are those of each sender."""
         table = self._table
-        slots = self._slots_of(block, partition)
-        skips = self._skips(slots, offset)
+        slots = self._slots_of(block, partitions)
+        skips = self._skips(slots, offsets)
         if skips.any():
             if skips.all():
                 return
-            block, slots = part_of(block, ~skips), slots[~skips]
+            block, slots, offsets = part_of(block, ~skips), slots[~skips], offsets[~skips]
         at = slots[block.sender]
-        table.applied[slots] = offset
+        table.applied[slots] = offsets
         table.mark(slots)
-        outcome.readings += len(block.ts_ms)
+        outcomes[int(partitions[0])].readings += len(block.ts_ms)
         table.count(at, RECEIVED, block.counts)
         np.maximum.at(table.last_recv_ms, at, block.recv_ms)
-        self._take(partition, block, slots, outcome)
+        self._take(block, slots, outcomes)
         self._note_heard(slots, block.recv_ms)
 
-    def _take(
-        self, partition: int, block: Block, slots: NDArray[np.intp], outcome: Outcome
-    ) -> None:
+    def _take(self, block: Block, slots: NDArray[np.intp], outcomes: Outcomes) -> None:
         """Take the messages of a block into the windows of their devices, or refuse them."""
         plan = self._plans(block.stream)
         if plan is None:
@@ -410,26 +435,26 @@ class Devices:
                 f"no student scores the stream {block.stream!r}; publish one and replay this "
                 "dead letter"
             )
-            self._refuse(block, slots, RefusalReason.no_model, detail, outcome)
+            self._refuse(block, slots, RefusalReason.no_model, detail, outcomes)
             return
-        shared = self._table.slot_of(_shared_key(partition))
-        if shared is not None and (has_room := slots != shared).sum() < len(slots):
+        shared = [self._table.slot_of(_shared_key(partition)) for partition in outcomes]
+        full = [slot for slot in shared if slot is not None]
+        if full and not (has_room := np.isin(slots, full, invert=True)).all():
             refused, others = part_of(block, ~has_room), slots[~has_room]
-            self._refuse(refused, others, RefusalReason.too_many_devices, self._full(), outcome)
+            self._refuse(refused, others, RefusalReason.too_many_devices, self._full(), outcomes)
             block, slots = part_of(block, has_room), slots[has_room]
         missing = [name for name in plan.channels if name not in block.channels]
         if missing:
             has = ", ".join(block.channels)[:400]
             detail = f"needs {', '.join(missing)}; the message has {has}"
-            self._refuse(block, slots, RefusalReason.missing_channel, detail, outcome)
+            self._refuse(block, slots, RefusalReason.missing_channel, detail, outcomes)
             return
         self._place(slots, block.stream, plan)
         for number, chosen in self._groups.by_group(slots):
             if chosen.all():
-                self._step(partition, number, plan, block, slots, outcome)
+                self._step(number, plan, block, slots, outcomes)
             else:
-                part, some = part_of(block, chosen), slots[chosen]
-                self._step(partition, number, plan, part, some, outcome)
+                self._step(number, plan, part_of(block, chosen), slots[chosen], outcomes)
 
     def _place(self, slots: NDArray[np.intp], stream: str, plan: StreamPlan) -> None:
         """Give windows to the devices without, and to those whose windows have other channels."""
@@ -446,12 +471,11 @@ class Devices:
 
     def _step(
         self,
-        partition: int,
         number: int,
         plan: StreamPlan,
         block: Block,
         slots: NDArray[np.intp],
-        outcome: Outcome,
+        outcomes: Outcomes,
     ) -> None:
         """Take the messages of devices that share a slab into their windows."""
         table, slab = self._table, self._groups[number].slab
@@ -468,33 +492,45 @@ class Devices:
         table.set_gaps(slots, slab.gaps[rows])
         if len(step.late):
             table.count(at, LATE, _by_message(block, step.late))
-            outcome.late.extend(refusals_of(block, step.late, None, _LATE))
+            for outcome, which in self._by_partition(block, slots, step.late, outcomes):
+                outcome.late.extend(refusals_of(block, which, None, _LATE))
         if len(step.future):
             table.count(at, DEAD_LETTERED, _by_message(block, step.future))
             detail = f"more than {slab.spec.future_ms} ms ahead of its receive time"
-            outcome.refused.extend(refusals_of(block, step.future, RefusalReason.future, detail))
+            for outcome, which in self._by_partition(block, slots, step.future, outcomes):
+                outcome.refused.extend(refusals_of(block, which, RefusalReason.future, detail))
         table.pending[slots] = slab.pending(rows)
-        self._note_closed(partition, number, step.windows, outcome)
+        self._note_closed(number, step.windows, next(iter(outcomes.values())))
 
-    def _apply_tick(self, partition: int, offset: int, tick: Tick, outcome: Outcome) -> None:
+    def _apply_tick(
+        self,
+        partitions: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        tick: Tick,
+        outcomes: Outcomes,
+    ) -> None:
+        """Apply a tick that the records of several partitions hold."""
         table = self._table
-        slots = np.flatnonzero(table.pending & (table.partition == partition))
-        slots = slots[~self._skips(slots, offset)]
+        slots = np.flatnonzero(table.pending)
+        offset_of = np.full(int(max(partitions.max(), table.partition.max(initial=0))) + 1, -1)
+        offset_of[partitions] = offsets
+        at = offset_of[table.partition[slots]]
+        slots, at = slots[at >= 0], at[at >= 0]
+        applies = ~self._skips(slots, at)
+        slots, at = slots[applies], at[applies]
         for number, chosen in self._groups.by_group(slots):
             some, slab = slots[chosen], self._groups[number].slab
             windows, has_moved = slab.advance(table.row[some], tick.now_ms, tick.since_ms)
-            moved = some[has_moved]
+            moved, applied = some[has_moved], at[chosen][has_moved]
             if len(moved):
                 rows = table.row[moved]
                 table.set_gaps(moved, slab.gaps[rows])
-                table.applied[moved] = offset
+                table.applied[moved] = applied
                 table.mark(moved)
                 table.pending[moved] = slab.pending(rows)
-                self._note_closed(partition, number, windows, outcome)
+                self._note_closed(number, windows, next(iter(outcomes.values())))
 
-    def _note_closed(
-        self, partition: int, number: int, closed: Iterable[SlabWindows], outcome: Outcome
-    ) -> None:
+    def _note_closed(self, number: int, closed: Iterable[SlabWindows], outcome: Outcome) -> None:
         table, group = self._table, self._groups[number]
         for windows in closed:
             slots = group.slots[windows.row]
@@ -503,7 +539,7 @@ class Devices:
                 WindowBatch(
                     stream=group.stream,
                     senders=[table.key(slot)[:2] for slot in slots.tolist()],
-                    partition=np.full(len(slots), partition, dtype=np.int32),
+                    partition=table.partition[slots],
                     values=windows.values,
                     start_ms=windows.start_ms,
                     end_ms=windows.end_ms,
@@ -522,12 +558,27 @@ class Devices:
         slots: NDArray[np.intp],
         reason: RefusalReason,
         detail: str,
-        outcome: Outcome,
+        outcomes: Outcomes,
     ) -> None:
         """Refuse all messages of a block."""
         self._table.count(slots[block.sender], DEAD_LETTERED, block.counts)
         every = np.arange(len(block.ts_ms))
-        outcome.refused.extend(refusals_of(block, every, reason, detail))
+        for outcome, which in self._by_partition(block, slots, every, outcomes):
+            outcome.refused.extend(refusals_of(block, which, reason, detail))
+
+    def _by_partition(
+        self,
+        block: Block,
+        slots: NDArray[np.intp],
+        readings: NDArray[np.intp],
+        outcomes: Outcomes,
+    ) -> Iterator[tuple[Outcome, NDArray[np.intp]]]:
+        """Some readings of a block, by the outcome to which they belong."""
+        of_message = self._table.partition[slots][block.sender]
+        partitions = np.repeat(of_message, block.counts)[readings]
+        for partition in np.unique(partitions).tolist():
+            outcome = outcomes.get(partition)  # None: a device that was elsewhere before
+            yield outcome or next(iter(outcomes.values())), readings[partitions == partition]
 
     def _full(self) -> str:
         self._tell_roster()

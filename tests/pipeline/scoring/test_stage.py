@@ -218,7 +218,7 @@ async def test_garbage_becomes_dead_letters_and_the_pipeline_continues() -> None
             await run.stage.offer(FakeEvent(offset, value, run.acked))
         await until(lambda: len(run.acked) == len(values))
         reasons = [decode_dead_letter(value).reason.value for value in log.of(DEAD_LETTERS)]
-        assert reasons == ["unreadable", "missing_channel", "future"]
+        assert sorted(reasons) == ["future", "missing_channel", "unreadable"]
         assert [decode_dead_letter(v).mqtt_topic for v in log.of(LATE)] == ["sensors/s/d/x"]
         assert orjson.loads(decode_dead_letter(log.of(LATE)[0]).raw)["values"] == {"a": [5.0]}
         assert sum(len(decode_scores(value)) for value in log.of(SCORES)) == 1

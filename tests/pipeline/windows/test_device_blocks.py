@@ -149,6 +149,54 @@ def test_blocks_give_what_single_messages_give(
     assert together.pending_partitions() == alone.pending_partitions()
 
 
+@settings(max_examples=300, deadline=None)
+@given(plans, records, st.integers(1, 4), st.integers(0, 6))
+def test_records_of_several_partitions_give_together_what_each_gives_alone(
+    found: dict[str, StreamPlan | None], cut: list[list[Message]], taken: int, replayed: int
+) -> None:
+    """Also with records of a partition behind each other, and with a replay of some of them."""
+    records: list[tuple[int, int, list[Batch | Tick]]] = [
+        (partition, offset, [each for each in record if _is_of(each, partition)])
+        for offset, record in enumerate(items_of(cut))
+        for partition in range(3)
+    ]
+    together, alone = Devices(found.get, {}.get), Devices(found.get, {}.get)
+    outcomes: dict[int, list[Outcome]] = {partition: [] for partition in range(3)}
+    for start in range(0, len(records), taken):
+        some = records[max(0, start - replayed if start else 0) : start + taken]
+        for partition, outcome in together.apply_records(some).items():
+            outcomes[partition].append(outcome)
+    single = [(record[0], alone.apply(*record)) for record in records]
+    for partition in range(3):
+        refused = [seen([each])["refused"] for each in outcomes[partition]]
+        expected = [seen([each])["refused"] for at, each in single if at == partition]
+        assert sorted(r[1:] for each in refused for r in each) == sorted(
+            r[1:] for each in expected for r in each
+        )
+    every = [outcome for found in outcomes.values() for outcome in found]
+    assert _sorted_windows(every) == _sorted_windows([outcome for _, outcome in single])
+    for outcome in every:
+        for batch in outcome.windows:
+            assert batch.partition.tolist() == [_partition(device) for _, device in batch.senders]
+    assert together.accounts() == alone.accounts()
+    assert together.totals() == alone.totals()
+    assert sum(each.readings for each in every) == sum(each.readings for _, each in single)
+    assert together.pending_partitions() == alone.pending_partitions()
+    assert sorted(together.dirty_rows()) == sorted(alone.dirty_rows())
+
+
+def _sorted_windows(outcomes: list[Outcome]) -> dict[Any, list[Any]]:
+    return {key: sorted(each) for key, each in seen(outcomes)["windows"].items()}
+
+
+def _partition(device: str) -> int:
+    return int(device[1:]) % 3
+
+
+def _is_of(item: Batch | Tick, partition: int) -> bool:
+    return isinstance(item, Tick) or _partition(item.device) == partition
+
+
 def block_of(*messages: tuple[str, list[int]], channels: tuple[str, ...] = ("a",)) -> Block:
     batches = [
         Batch(
