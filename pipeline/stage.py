@@ -194,7 +194,7 @@ class Latency:
         _, counts, top = self._slots[-1]
         values = np.maximum(values_ms, _LOWEST_MS)
         buckets = np.ceil(np.log2(values / _LOWEST_MS) * _PER_OCTAVE).astype(np.int64)
-        np.add.at(counts, np.minimum(buckets, _BUCKETS - 1), count)
+        counts += count * np.bincount(np.minimum(buckets, _BUCKETS - 1), minlength=_BUCKETS)
         top[0] = max(top[0], float(values_ms.max()), 0.0)
 
     def summary(self, steady_ms: int) -> LatencySummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -125,7 +126,7 @@ async def running(log: FakeLog, table: FakeTable, **changes: Any) -> AsyncIterat
 
     stage = ScoringStage(
         Devices(lambda stream: PLAN, table.get),
-        score,
+        changes.pop("score", score),
         log.append,
         table,
         crash,
@@ -159,6 +160,31 @@ async def test_records_are_acked_in_order_after_a_checkpoint_and_scores_are_in_t
         scores = [r for value in log.of(SCORES) for r in decode_scores(value)]
         assert [r["rul"] for r in scores] == [1.0, 3.0, 5.0, 7.0]
         assert "s/d/x" in table.rows
+
+
+async def test_few_windows_are_scored_without_the_thread_unless_that_takes_long() -> None:
+    log, table = FakeLog(), FakeTable()
+    threads: list[str] = []
+    pause_s = 0.0
+
+    def noting(batches: Sequence[WindowBatch], *, scored_ms: int = 0) -> Scored:
+        threads.append(threading.current_thread().name)
+        time.sleep(pause_s)
+        return score(batches, scored_ms=scored_ms)
+
+    async with running(log, table, score=noting) as run:
+
+        async def score_one(offset: int) -> None:
+            await run.stage.offer(FakeEvent(offset, record(offset), run.acked))
+            await until(lambda: run.stage.counters.records == offset + 1)
+
+        offset = 0
+        for is_apart, seconds in ((True, 0.0), (False, 0.0), (True, 0.02), (False, 0.0)):
+            pause_s = seconds
+            while not threads or threads[-1].startswith("score") != is_apart:
+                await score_one(offset)
+                offset += 1
+                assert offset < 500
 
 
 async def test_a_backlog_counts_in_the_latency_from_receipt_but_not_from_the_sensor() -> None:
