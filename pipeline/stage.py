@@ -47,6 +47,7 @@ Crash = Callable[[BaseException], Awaitable[None]]
 _PER_OCTAVE = 16  # 2 ** (1/16): a percentile is off by at most 4.5 %
 _LOWEST_MS = 0.01
 _BUCKETS = 36 * _PER_OCTAVE  # up to 0.01 ms * 2**36, about eight days
+_BOUNDS_MS = _LOWEST_MS * 2 ** (np.arange(_BUCKETS) / _PER_OCTAVE)  # upper ends
 
 
 class Stage:
@@ -180,11 +181,10 @@ class Latency:
         self._slot_ms = max(1, horizon_ms // slots)
         self._slots: deque[tuple[int, NDArray[np.int64], list[float]]] = deque(maxlen=slots)
 
-    def record(self, values_ms: NDArray[Any], steady_ms: int, count: int = 1) -> None:
-        """Add `count` values of each of `values_ms`, `[n]` for any n.
+    def record(self, values_ms: NDArray[Any], steady_ms: int) -> None:
+        """Add values, `[n]` for any n; negative ones count as 0, because clocks differ.
 
-        Negative values count as 0, because clocks differ. `steady_ms` is monotonic: a clock that
-        was set must not empty or freeze the recent past.
+        `steady_ms` is monotonic: a clock that was set must not empty or freeze the recent past.
         """
         if not len(values_ms):
             return
@@ -192,10 +192,9 @@ class Latency:
         if not self._slots or self._slots[-1][0] < number:
             self._slots.append((number, np.zeros(_BUCKETS, np.int64), [0.0]))
         _, counts, top = self._slots[-1]
-        values = np.maximum(values_ms, _LOWEST_MS)
-        buckets = np.ceil(np.log2(values / _LOWEST_MS) * _PER_OCTAVE).astype(np.int64)
-        counts += count * np.bincount(np.minimum(buckets, _BUCKETS - 1), minlength=_BUCKETS)
-        top[0] = max(top[0], float(values_ms.max()), 0.0)
+        buckets = np.minimum(_BOUNDS_MS.searchsorted(values_ms), _BUCKETS - 1)
+        counts += np.bincount(buckets, minlength=_BUCKETS)
+        top[0] = max(top[0], float(values_ms.max()))
 
     def summary(self, steady_ms: int) -> LatencySummary:
         """Percentiles of the values within the horizon that ends at `steady_ms`."""
@@ -217,4 +216,4 @@ class Latency:
 def _percentile(counts: NDArray[np.int64], total: int, share: float) -> float:
     rank = max(1, math.ceil(total * share))
     bucket = int(np.searchsorted(np.cumsum(counts), rank))
-    return float(_LOWEST_MS * 2 ** (bucket / _PER_OCTAVE))
+    return float(_BOUNDS_MS[bucket])

@@ -28,7 +28,7 @@ def test_percentiles_are_within_a_bucket_of_the_exact_ones(values: list[float]) 
 def test_old_latencies_fall_out_of_the_horizon() -> None:
     latency = Latency(horizon_ms=60_000)
     latency.record(np.array([1_000.0]), steady_ms=0)
-    latency.record(np.array([-5]), steady_ms=59_000, count=3)
+    latency.record(np.array([-5, -5, 0]), steady_ms=59_000)
     assert latency.summary(59_000).count == 4
     assert latency.summary(61_000).max_ms == 0.0
     assert latency.summary(200_000) == LatencySummary()
