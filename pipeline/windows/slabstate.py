@@ -190,12 +190,15 @@ class SlabState:
         self, rows: NDArray[np.integer], numbers: NDArray[np.int64], more: NDArray[np.int64]
     ) -> None:
         """Make room for `more` readings of each row where there is none."""
-        end = numbers[:, END]
+        stop = numbers[:, END] + more
+        limit = np.minimum(self.times.place[rows, LIMIT], self.rows.place[rows, LIMIT])
+        short = np.flatnonzero(stop > limit)
+        rows, numbers, more, stop = rows[short], numbers[short], more[short], stop[short]
         keep_times, keep_rows = self.keep(rows, numbers)
         for segments, keep in ((self.times, keep_times), (self.rows, keep_rows)):
-            short = np.flatnonzero(end + more > segments.place[rows, LIMIT])
-            if len(short):
-                segments.make_room(rows[short], keep[short], end[short], more[short])
+            at = np.flatnonzero(stop > segments.place[rows, LIMIT])
+            if len(at):
+                segments.make_room(rows[at], keep[at], numbers[at, END], more[at])
 
     def _needed_by_time(self, rows: NDArray[np.integer], numbers: NDArray[np.int64]) -> _Position:
         needed = np.empty(len(rows), dtype=np.int64)

@@ -94,7 +94,7 @@ def advance_rows(
         if is_idle.any():
             idle, part = rows[is_idle], numbers[is_idle]
             part[:, WATERMARK] = np.maximum(part[:, WATERMARK], part[:, MAX_EVENT])
-            _release(state, idle, part, parts, closed)
+            _release(state, idle, part, before_ms[is_idle], parts, closed)
     moved = state.numbers[rows, WATERMARK] != before_ms
     return join_parts([*parts, *join_windows(closed)]), moved
 
@@ -179,8 +179,6 @@ def _disordered(
     state: SlabState, readings: _Readings, numbers: NDArray[np.int64]
 ) -> NDArray[np.bool_] | None:
     """Which rows have readings that are not in order, `[k]`; None if none has."""
-    if state.spec.kind == "time":
-        return np.ones(len(readings.rows), dtype=np.bool_)
     ts_ms = readings.ts_ms
     before = np.maximum(numbers[:, MAX_EVENT], numbers[:, WATERMARK])
     if len(ts_ms) > len(before):
@@ -225,8 +223,9 @@ def _take_in_order(
     numbers[:, LAST_RECV] = np.maximum(numbers[:, LAST_RECV], readings.heard_ms)
     numbers[:, WINDOWED] += readings.counts
     watermark = np.maximum(newest - state.spec.lateness_ms, NEVER_MS)
-    numbers[:, WATERMARK] = np.maximum(numbers[:, WATERMARK], watermark)
-    _release(state, rows, numbers, parts, closed)
+    before_ms = numbers[:, WATERMARK].copy()
+    numbers[:, WATERMARK] = np.maximum(before_ms, watermark)
+    _release(state, rows, numbers, before_ms, parts, closed)
 
 
 def _append(state: SlabState, readings: _Readings, numbers: NDArray[np.int64]) -> None:
@@ -249,15 +248,17 @@ def _release(
     state: SlabState,
     rows: NDArray[np.integer],
     numbers: NDArray[np.int64],
+    before_ms: NDArray[np.int64],
     parts: list[SlabWindows],
     closed: list[tuple[int, Window]],
 ) -> None:
     """Release what the watermark has reached, and store the numbers.
 
     Args:
-        state: The slab, with count windows.
+        state: The slab.
         rows: Different rows `[k]`.
         numbers: Their numbers `[k, ...]` with the new watermarks.
+        before_ms: Their former watermarks `[k]`.
         parts: Gets the windows that close.
         closed: Gets windows of rows with a gap.
     """
@@ -267,23 +268,24 @@ def _release(
     numbers[:, RELEASED] = released
     jumps = _jumps(state, rows, numbers, before, count)
     own: list[tuple[int, int, list[int]]] = []
-    if jumps and state.spec.gap_policy == "reset":
-        own = [(int(rows[i]), int(before[i]), found) for i, found in jumps.items()]
+    if jumps and state.spec.gap_policy == "reset" and state.spec.kind == "count":
+        own = [(i, int(before[i]), found) for i, found in jumps.items()]
         steady = np.ones(len(rows), dtype=np.bool_)
         steady[list(jumps)] = False
         part = numbers[steady]
-        windows, due = _close(state, rows[steady], part, count[steady])
+        windows, due = _close(state, rows[steady], part, count[steady], before_ms[steady])
         numbers[steady] = part
         due = np.flatnonzero(steady)[due]
     else:
-        windows, due = _close(state, rows, numbers, count)
+        windows, due = _close(state, rows, numbers, count, before_ms)
     state.numbers[rows] = numbers
     if windows is not None:
         parts.append(windows)
-    own += [(int(rows[i]), int(released[i]), []) for i in due.tolist()]
-    for row, first, at in own:
+    own += [(i, int(released[i]), []) for i in due.tolist()]
+    for i, first, at in own:
+        row = int(rows[i])
         taken = RowWindower(state, row)
-        closed += [(row, window) for window in taken.release(first, at)]
+        closed += [(row, window) for window in taken.release(first, at, int(before_ms[i]))]
         taken.store()
 
 
@@ -339,8 +341,13 @@ def _close(
     rows: NDArray[np.integer],
     numbers: NDArray[np.int64],
     count: NDArray[np.int64],
+    before_ms: NDArray[np.int64],
 ) -> tuple[SlabWindows | None, NDArray[np.intp]]:
     """Windows that close on `count` released readings; with the rows that close theirs alone."""
+    if state.spec.kind == "time":
+        length_ms, hop_ms = state.spec.length_ms, state.spec.hop_ms
+        end_ms = ((before_ms - length_ms) // hop_ms + 1) * hop_ms + length_ms
+        return None, np.flatnonzero(end_ms <= numbers[:, WATERMARK])
     if state.spec.rate_hz is not None:
         numbers[:, WAITING] += count
         return close_grid_windows(state, rows, numbers)

@@ -246,16 +246,17 @@ class RowWindower:
             passed = min(passed + quiet_ms - self._spec.idle_ms, LAST_MS)
         return self._move_watermark(passed)
 
-    def release(self, first: int, jumps: list[int]) -> list[Window]:
+    def release(self, first: int, jumps: list[int], before_ms: int) -> list[Window]:
         """Windows that close on readings released from position `first` on.
 
         Args:
             first: Position of the first of them.
             jumps: Positions of those with a gap before them.
+            before_ms: The watermark before they were released.
         """
         at = self._buffer.first
         windows = self._cutter.close(
-            self._buffer, first - at, [jump - at for jump in jumps], NEVER_MS, self.watermark_ms
+            self._buffer, first - at, [jump - at for jump in jumps], before_ms, self.watermark_ms
         )
         self._windows += len(windows)
         return windows
