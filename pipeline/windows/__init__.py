@@ -12,8 +12,9 @@ snapshot restores a device exactly.
    at once, `countcut` cuts their windows, and `slabgrid` resamples those at the student's rate.
 4. `windower` has the rules for a reading (late, duplicate, correction, gap), and takes the messages
    of one row after the other; `rowbuffer` is what it sees, `cutters` and `gridcutter` cut it.
-5. `slabstate` is the state of all rows, in arrays of `segments`; `slabsnapshots` and `snapshots`
-   save a row as bytes; `resample` brings a stream to the rate of its student.
+5. `slabstate` is the state of all rows, in arrays of `segments`, with `remembered` event times;
+   `slabsnapshots`, `snapshots` and `series` save a row as bytes; `resample` brings a stream to the
+   rate of its student.
 6. `slabwindows` and `windowbatch` are closed windows as columns.
 """
 

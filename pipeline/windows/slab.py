@@ -185,10 +185,10 @@ class StreamSlab:
         Measured over the newest remembered readings; steps of three times the usual one are silence
         and do not count. It costs some microseconds, so ask for it once per look, not per reading.
         """
-        end = int(self._state.numbers[row, END])
-        origin, first, _ = self._state.times.place[row].tolist()
-        start = origin + max(first, end - _MEASURED)
-        return measured_rate(self._state.times.arrays[0][start : origin + end])
+        state = self._state
+        end = int(state.numbers[row, END])
+        start = max(int(state.remembered.first(np.array([row]))[0]), end - _MEASURED)
+        return measured_rate(state.remembered.times_from(row, start, end))
 
     def counters(self, row: int) -> ReadingCounters:
         """Readings, gaps and windows of a row since it began; kept in the snapshot.

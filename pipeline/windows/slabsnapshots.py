@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import SnapshotError
 from pipeline.windows.segments import ORIGIN, spans
+from pipeline.windows.series import Series
 from pipeline.windows.slabstate import (
     END,
     GRID_END,
@@ -19,7 +20,7 @@ from pipeline.windows.slabstate import (
     WAITING,
     SlabState,
 )
-from pipeline.windows.snapshots import SavedGrids, SavedRows, Series, decode_state, encode_states
+from pipeline.windows.snapshots import SavedGrids, SavedRows, decode_state, encode_states
 from pipeline.windows.windower import RowWindower
 
 __all__ = ["restore_row", "row_snapshots"]
@@ -40,8 +41,7 @@ def _saved_rows(state: SlabState, rows: NDArray[np.integer]) -> SavedRows:
     numbers = state.numbers[rows]
     keep_times, keep_rows = state.keep(rows, numbers)
     end = numbers[:, END]
-    at = spans(state.times.place[rows, ORIGIN] + keep_times, end - keep_times)
-    times = Series(state.times.arrays[0].take(at), end - keep_times)
+    times = state.remembered.series(rows, keep_times, end)
     at = spans(state.rows.place[rows, ORIGIN] + keep_rows, end - keep_rows)
     recv, values = (array.take(at, axis=0) for array in state.rows.arrays)
     versions = [b""] * len(rows)
@@ -51,7 +51,7 @@ def _saved_rows(state: SlabState, rows: NDArray[np.integer]) -> SavedRows:
         numbers=numbers[:, :SAVED],
         released=numbers[:, RELEASED] - keep_times,
         times=times,
-        recv=Series(recv, end - keep_rows),
+        recv=Series.of(recv, end - keep_rows),
         values=values,
         versions=versions,
         grid=None if state.spec.rate_hz is None else _saved_grids(state, rows, numbers),
@@ -69,8 +69,8 @@ def _saved_grids(
         rate_hz=state.spec.rate_hz or 0.0,
         waiting=numbers[:, WAITING],
         resamplers=state.resamplers[rows],
-        times=Series(ts, counts),
-        recv=Series(recv, counts),
+        times=Series.of(ts, counts),
+        recv=Series.of(recv, counts),
         values=values,
     )
 
@@ -95,7 +95,9 @@ def restore_row(state: SlabState, row: int, data: bytes) -> None:
     numbers[RUN : NEXT_CLOSE + 1] = run if continues else begin
     numbers[RELEASED : END + 1] = found.released, len(found.ts_ms)
     first_row = len(found.ts_ms) - len(found.recv_ms)
-    state.times.load(row, 0, (found.ts_ms,))
+    newest = min(first_row, max(found.released - 1, 0))
+    state.times.load(row, newest, (found.ts_ms[newest:],))
+    state.remembered.load(row, found.ts_ms[: newest + 1])
     state.rows.load(row, first_row, (found.recv_ms, found.values))
     if len(found.versions):
         state.versions[row] = dict.fromkeys(map(tuple, found.versions.tolist()))

@@ -2,7 +2,7 @@
 
 ```
       keep_times         keep_rows     released      end
-   may go  |  remembered  |   needed   |   pending   |     event times: all of them
+   may go  |  remembered  |   needed   |   pending   |     event times: the older ones as steps
    may go  |    may go    |  here      |   here      |     receive times and values
 ```
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.windows.gridcutter import MOST_WAITING
+from pipeline.windows.remembered import RememberedTimes
 from pipeline.windows.resample import Resampler
 from pipeline.windows.segments import FIRST, LIMIT, Segments
 from pipeline.windows.spec import WindowSpec
@@ -78,14 +79,15 @@ class SlabState:
         spec: Window rules of the stream.
         channels: Channels of a reading.
         numbers: int64 `[rows, 16]`; the columns are the constants of this module.
-        times: Event times.
+        times: Newest event times.
+        remembered: Older event times.
         rows: Receive times and values `[channels]`.
         grid: Event times, receive times and values of resampled readings, these with the number of
             real readings as one more channel; empty without resampling.
         resamplers: States of resamplers as in `Resampler.snapshot`, int64 `[rows, 12 + 2 c]`.
         versions: For rows with corrections: event times and digests of versions that lost.
         runs: For rows that begin within a run: the `run_ms` of `Resampler`.
-        remembered: Released readings of a row whose event times are remembered.
+        most_remembered: Released readings of a row whose event times are remembered.
         longest_ms: `WindowSpec.longest_step_ms`.
         cut_spec: Window rules after resampling.
     """
@@ -95,12 +97,13 @@ class SlabState:
         self.channels = channels
         self.numbers: NDArray[np.int64] = np.zeros((0, _NUMBERS), dtype=np.int64)
         self.times = Segments([(np.int64, ())], _ROOM_OF_TIMES)
+        self.remembered = RememberedTimes(self.times)
         self.rows = Segments([(np.int64, ()), (np.float32, (channels,))], _ROOM_OF_ROWS)
         grid_columns = [(np.int64, ()), (np.int64, ()), (np.float32, (channels + 1,))]
         self.grid = Segments(grid_columns, max(_ROOM_OF_ROWS, min(spec.hop, _ROOM_OF_TIMES)))
         self.versions: dict[int, dict[tuple[int, int], None]] = {}
         self.runs: dict[int, int] = {}
-        self.remembered = max(spec.length, _REMEMBERED)
+        self.most_remembered = max(spec.length, _REMEMBERED)
         self.longest_ms = spec.longest_step_ms
         self.cut_spec = spec if spec.rate_hz is None else replace(spec, rate_hz=None, gap_ms=None)
         self._new_numbers = np.zeros(_NUMBERS, dtype=np.int64)
@@ -125,7 +128,7 @@ class SlabState:
             more = max(_FIRST_ROWS, count >> 2)
             added = np.zeros((more, _NUMBERS), dtype=np.int64)
             self.numbers = np.concatenate([self.numbers, added])
-            for each in (self.times, self.rows, self.grid):
+            for each in (self.times, self.remembered, self.rows, self.grid):
                 each.add_rows(more)
             width = len(self._new_resampler)
             self.resamplers = np.concatenate([self.resamplers, np.zeros((more, width), np.int64)])
@@ -138,7 +141,7 @@ class SlabState:
 
     def remove(self, row: int) -> None:
         """Forget a row; `add` may give it to another device."""
-        for each in (self.times, self.rows, self.grid):
+        for each in (self.times, self.remembered, self.rows, self.grid):
             each.clear(row)
         self.versions.pop(row, None)
         self.runs.pop(row, None)
@@ -156,8 +159,9 @@ class SlabState:
         released = numbers[:, RELEASED]
         keep_rows = np.maximum(released - COMPARED, self.rows.place[rows, FIRST])
         keep_rows = np.minimum(keep_rows, self.needed(rows, numbers))
-        first = self.times.place[rows, FIRST]
-        return np.minimum(np.maximum(released - self.remembered, first), keep_rows), keep_rows
+        first = self.remembered.first(rows)
+        keep_times = np.maximum(released - self.most_remembered, first)
+        return np.minimum(keep_times, keep_rows), keep_rows
 
     def needed(self, rows: NDArray[np.integer], numbers: NDArray[np.int64]) -> _Position:
         """First position of each row that a coming window needs."""
@@ -195,10 +199,14 @@ class SlabState:
         short = np.flatnonzero(stop > limit)
         rows, numbers, more, stop = rows[short], numbers[short], more[short], stop[short]
         keep_times, keep_rows = self.keep(rows, numbers)
-        for segments, keep in ((self.times, keep_times), (self.rows, keep_rows)):
-            at = np.flatnonzero(stop > segments.place[rows, LIMIT])
-            if len(at):
-                segments.make_room(rows[at], keep[at], numbers[at, END], more[at])
+        at = np.flatnonzero(stop > self.times.place[rows, LIMIT])
+        if len(at):
+            newest = np.minimum(keep_rows, np.maximum(numbers[:, RELEASED] - 1, 0))[at]
+            self.remembered.take(rows[at], keep_times[at], newest)
+            self.times.make_room(rows[at], newest, numbers[at, END], more[at])
+        at = np.flatnonzero(stop > self.rows.place[rows, LIMIT])
+        if len(at):
+            self.rows.make_room(rows[at], keep_rows[at], numbers[at, END], more[at])
 
     def _needed_by_time(self, rows: NDArray[np.integer], numbers: NDArray[np.int64]) -> _Position:
         needed = np.empty(len(rows), dtype=np.int64)

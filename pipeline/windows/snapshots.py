@@ -8,31 +8,28 @@ magic "KPW3" | crc32 of the rest | spec, channels | numbers | times | receive ti
 The formats KPW2 of earlier versions, which knew no resampling, and KPW1, which knew no corrections
 either, are read too.
 
-All numbers are little-endian. A series of times is its first value, its smallest step, and the
-excess of each step in the smallest unsigned width that holds it, so a regular series takes 18 bytes
-whatever its length.
+All numbers are little-endian; a series of times is encoded as in `pipeline.windows.series`.
 """
 
 from __future__ import annotations
 
-import itertools
 import struct
 import zlib
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SnapshotError
+from pipeline.windows.series import Series, cut_bytes, decode_series, encode_series
 from pipeline.windows.spec import WindowSpec
 
 __all__ = [
     "GridState",
     "SavedGrids",
     "SavedRows",
-    "Series",
     "WindowerState",
     "decode_state",
     "encode_states",
@@ -46,14 +43,8 @@ _SPEC = struct.Struct("<5qI?")
 _NUMBERS = struct.Struct("<12q4I")
 _FORMER_NUMBERS = struct.Struct("<11q3I")
 _GRID = struct.Struct("<dIII")
-_SERIES = struct.Struct("<qqH")
-_WIDTHS = (0, 1, 2, 4, 8)
-_LIMITS = np.array([1, 1 << 8, 1 << 16, 1 << 32])
-"""First excess for which the next width is needed."""
 _NUMBER_COLUMNS = np.dtype([("numbers", "<i8", (12,)), ("counts", "<u4", (4,))])
-_SERIES_COLUMNS = np.dtype([("first", "<i8"), ("lowest", "<i8"), ("width", "<u2")])
 _NO_GRID = _GRID.pack(0.0, 0, 0, 0)
-_EMPTY = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +119,6 @@ class WindowerState:
         return _numbers_of(self)
 
 
-class Series(NamedTuple):
-    """Series of int64, one after the other, and the number of elements of each."""
-
-    values: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
-
 class SavedGrids(NamedTuple):
     """Resampled readings of `k` rows; see `GridState`.
 
@@ -194,10 +178,10 @@ def encode_states(spec: WindowSpec, channels: int, rows: SavedRows) -> list[byte
     numbers["counts"][:, 3] = [len(each) // 16 for each in rows.versions]
     grids = [_NO_GRID] * len(numbers) if rows.grid is None else _encode_grids(rows.grid)
     parts = zip(
-        _cut(numbers, np.arange(1, len(numbers) + 1)),
-        *_encode_series(rows.times),
-        *_encode_series(rows.recv),
-        _cut(rows.values.astype("<f4", copy=False), rows.recv.counts.cumsum()),
+        cut_bytes(numbers, np.arange(1, len(numbers) + 1)),
+        *encode_series(rows.times),
+        *encode_series(rows.recv),
+        cut_bytes(rows.values.astype("<f4", copy=False), rows.recv.counts.cumsum()),
         rows.versions,
         grids,
         strict=True,
@@ -228,8 +212,8 @@ def decode_state(spec: WindowSpec, channels: int, data: bytes) -> WindowerState:
             raise SnapshotError(msg)
         numbers, at = _decode_numbers(body, is_former=magic == _MAGIC_1)
         times, rows, count = (numbers.pop(name) for name in ("times", "rows", "versions"))
-        ts_ms, at = _decode_series(body, at, times)
-        recv_ms, at = _decode_series(body, at, rows)
+        ts_ms, at = decode_series(body, at, times)
+        recv_ms, at = decode_series(body, at, rows)
         values = np.frombuffer(body, dtype="<f4", count=rows * channels, offset=at)
         at += values.nbytes
         versions = np.frombuffer(body, dtype="<i8", count=2 * count, offset=at)
@@ -259,10 +243,10 @@ def _encode_grids(grid: SavedGrids) -> list[bytes]:
             _GRID.pack(grid.rate_hz, waiting, resampler, size)
             for waiting, size in zip(grid.waiting.tolist(), sizes, strict=True)
         ),
-        _cut(grid.resamplers, np.arange(1, len(sizes) + 1)),
-        *_encode_series(grid.times),
-        *_encode_series(grid.recv),
-        _cut(grid.values.astype("<f4", copy=False), grid.times.counts.cumsum()),
+        cut_bytes(grid.resamplers, np.arange(1, len(sizes) + 1)),
+        *encode_series(grid.times),
+        *encode_series(grid.recv),
+        cut_bytes(grid.values.astype("<f4", copy=False), grid.times.counts.cumsum()),
         strict=True,
     )
     return [b"".join(each) for each in parts]
@@ -280,8 +264,8 @@ def _decode_grid(body: bytes, at: int, channels: int) -> tuple[GridState | None,
     if rate_hz == 0.0:
         return None, at
     resampler = body[at : at + size]
-    ts_ms, at = _decode_series(body, at + size, rows)
-    recv_ms, at = _decode_series(body, at, rows)
+    ts_ms, at = decode_series(body, at + size, rows)
+    recv_ms, at = decode_series(body, at, rows)
     values = np.frombuffer(body, dtype="<f4", count=rows * (channels + 1), offset=at)
     table = values.reshape(rows, channels + 1).astype(np.float32)
     return GridState(rate_hz, waiting, resampler, ts_ms, recv_ms, table), at + values.nbytes
@@ -310,57 +294,3 @@ def _described(fingerprint: tuple[int, ...]) -> str:
     length, hop, min_readings, length_ms, hop_ms, channels, timed = fingerprint
     size = f"length_ms={length_ms} hop_ms={hop_ms}" if timed else f"length={length} hop={hop}"
     return f"{size} min_readings={min_readings} channels={channels}"
-
-
-def _encode_series(series: Series) -> tuple[list[memoryview], list[memoryview]]:
-    """Encode int64 values with |step| < 2**63 as first value and smallest step, and as excesses."""
-    counts = series.counts
-    ends = counts.cumsum()
-    filled = np.flatnonzero(counts)
-    first = (ends - counts)[filled]
-    heads = np.zeros(len(filled), dtype=_SERIES_COLUMNS)
-    heads["first"] = series.values[first]
-    steps = np.diff(series.values, prepend=0)
-    is_single = counts[filled] == 1
-    steps[first] = np.where(is_single, 0, steps[first + ~is_single])  # none leads to the first
-    lowest = np.minimum.reduceat(steps, first) if len(first) else first
-    highest = np.maximum.reduceat(steps, first) if len(first) else first
-    width = np.array(_WIDTHS)[np.searchsorted(_LIMITS, highest - lowest, side="right")]
-    heads["lowest"], heads["width"] = lowest, width
-    above = steps - np.repeat(lowest, counts[filled])
-    packed = {w: above.astype(f"<u{w}").data.cast("B") for w in set(width.tolist()) if w}
-    excesses = [_EMPTY] * len(counts)
-    for i, w, start, stop in zip(
-        filled.tolist(), width.tolist(), first.tolist(), ends[filled].tolist(), strict=True
-    ):
-        if w:
-            excesses[i] = packed[w][(start + 1) * w : stop * w]
-    return _cut(heads, (counts > 0).cumsum()), excesses
-
-
-def _cut(array: NDArray[Any], ends: NDArray[np.int64]) -> list[memoryview]:
-    """The bytes of elements `[0, ends[0])`, `[ends[0], ends[1])` and so on."""
-    data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
-    size = array.itemsize * (array.size // len(array)) if len(array) else 0
-    at = [0, *(ends * size).tolist()]
-    return [data[start:stop] for start, stop in itertools.pairwise(at)]
-
-
-def _decode_series(body: bytes, at: int, length: int) -> tuple[NDArray[np.int64], int]:
-    """Decode the series of `length` at `at`; returns it and the start of the next one.
-
-    Raises:
-        ValueError: The body is too short.
-    """
-    if length == 0:
-        return np.empty(0, dtype=np.int64), at
-    first, lowest, width = _SERIES.unpack_from(body, at)
-    at += _SERIES.size
-    series = np.empty(length, dtype=np.int64)
-    series[0] = first
-    series[1:] = lowest
-    if width:
-        above = np.frombuffer(body, dtype=f"<u{width}", count=length - 1, offset=at)
-        series[1:] += above.astype(np.int64)
-        at += above.nbytes
-    return series.cumsum(), at

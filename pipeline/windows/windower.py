@@ -279,7 +279,7 @@ class RowWindower:
         """Take any message: separate future, known, late and repeated readings, merge the rest."""
         buffer = self._buffer
         future = ts_ms > latest
-        known = buffer.ts[self._keep()[0] : buffer.end]
+        known = self._known(int(ts_ms.min()))
         place = np.minimum(np.searchsorted(known, ts_ms), max(len(known) - 1, 0))
         is_known = known[place] == ts_ms if len(known) else np.zeros(len(ts_ms), dtype=bool)
         is_known &= ~future
@@ -329,7 +329,7 @@ class RowWindower:
         if len(again) == 0:
             return 0, []
         buffer = self._buffer
-        first, needed = self._keep()[1], self._needed()
+        first, needed = self._keep_rows(), self._needed()
         at = first + np.searchsorted(buffer.ts[first : buffer.end], ts_ms[again])
         is_comparable = ts_ms[again] >= buffer.ts[first] if first < buffer.end else at < first
         again, at = again[is_comparable], at[is_comparable]
@@ -387,21 +387,36 @@ class RowWindower:
         found = np.flatnonzero(ts[1:] - ts[:-1] > longest_ms)
         return [int(at) + before + 1 for at in found] if len(found) else []
 
-    def _make_room(self, readings: int) -> None:
-        if not self._buffer.has_room(readings):
-            self._buffer.make_room(readings, *self._keep())
-
-    def _keep(self) -> tuple[int, int]:
-        """Indices of the first remembered reading and of the first one whose values are kept.
-
-        Both depend on the readings only, not on when room was made, so a restored windower
-        recognises the same duplicates and corrections.
-        """
+    def _known(self, earliest_ms: int) -> NDArray[np.int64]:
+        """Remembered and pending event times; perhaps without those before `earliest_ms`."""
         buffer = self._buffer
-        keep_rows = min(self._needed(), max(buffer.released - COMPARED, buffer.first_row))
-        return min(
-            max(buffer.released - self._state.remembered, buffer.begin), keep_rows
-        ), keep_rows
+        start = self._keep_times()
+        if start >= 0 or buffer.end == 0 or earliest_ms >= buffer.ts[0]:
+            return buffer.ts[max(start, 0) : buffer.end]
+        first = buffer.first
+        return self._state.remembered.times_from(self._row, start + first, buffer.end + first)
+
+    def _make_room(self, readings: int) -> None:
+        buffer = self._buffer
+        if not buffer.has_room(readings):
+            keep_rows = self._keep_rows()
+            keep_ts = min(keep_rows, max(buffer.released - 1, 0))
+            if buffer.end + readings > len(buffer.ts):
+                keep = np.array([[self._keep_times()], [keep_ts]]) + buffer.first
+                self._state.remembered.take(np.array([self._row]), *keep)
+            buffer.make_room(readings, keep_ts, keep_rows)
+
+    def _keep_rows(self) -> int:
+        """Index of the first reading whose values are kept; see `SlabState.keep`."""
+        buffer = self._buffer
+        return min(self._needed(), max(buffer.released - COMPARED, buffer.first_row))
+
+    def _keep_times(self) -> int:
+        """Index of the first remembered reading, negative if it is not in the buffer."""
+        buffer = self._buffer
+        first = int(self._state.remembered.first(np.array([self._row]))[0]) - buffer.first
+        keep_times = max(buffer.released - self._state.most_remembered, first)
+        return min(keep_times, self._keep_rows())
 
     def _needed(self) -> int:
         """Index of the first reading that a coming window needs."""

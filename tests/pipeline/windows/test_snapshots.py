@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SnapshotError
+from pipeline.windows.series import Series
 from pipeline.windows.slab import StreamSlab
 from pipeline.windows.snapshots import (
     SavedGrids,
     SavedRows,
-    Series,
     WindowerState,
     decode_state,
     encode_states,
@@ -149,16 +149,16 @@ def as_rows(state: WindowerState) -> SavedRows:
     return SavedRows(
         numbers=np.array([state.numbers]),
         released=np.array([state.released]),
-        times=Series(state.ts_ms, np.array([len(state.ts_ms)])),
-        recv=Series(state.recv_ms, np.array([len(state.recv_ms)])),
+        times=Series.of(state.ts_ms, np.array([len(state.ts_ms)])),
+        recv=Series.of(state.recv_ms, np.array([len(state.recv_ms)])),
         values=state.values,
         versions=[state.versions.tobytes()],
         grid=SavedGrids(
             rate_hz=grid.rate_hz,
             waiting=np.array([grid.waiting]),
             resamplers=np.frombuffer(grid.resampler, dtype=np.int64)[None],
-            times=Series(grid.ts_ms, count),
-            recv=Series(grid.recv_ms, count),
+            times=Series.of(grid.ts_ms, count),
+            recv=Series.of(grid.recv_ms, count),
             values=grid.values,
         ),
     )
