@@ -104,8 +104,8 @@ class PipelineSettings(EnvironmentSettings):
         ge=0,
         le=10_000,
         description=(
-            "Milliseconds that a store waits for more points before it writes; without a backlog "
-            "the largest part of the time from score to store."
+            "Longest time that a store waits for more points before it writes, milliseconds; it "
+            "waits for a fifth of this when nothing comes meanwhile."
         ),
     )
     influx_url: str | None = Field(

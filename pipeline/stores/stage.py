@@ -9,7 +9,7 @@ Topics ``scores``, ``accounts`` and ``labels``::
 - **An unavailable sink is retried without limit.** Meanwhile nothing more is taken from the log
   (`offer` waits), so a backlog of a day costs no memory.
 - **Batches grow with the backlog.** Without a backlog, a batch holds the points that arrive while
-  the last one is written, plus `linger_ms`; with one, it holds `batch_points` points.
+  the last one is written, or within a moment; with one, it holds `batch_points` points.
 - **An unforeseen error never ends the process**, because scoring needs no store. The batch is tried
   again; if records of it fail where others succeed, these become dead letters.
 - **A point that the sink will never take** does not stop the store: it becomes a dead letter with
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -59,6 +60,8 @@ _POINT_BYTES = 300
 """Rough size of a score in the log; batches are cut by bytes before anything is decoded."""
 _MOST_RECORDS = 8_192
 """Records waiting in memory; as many records of one score each also fill a batch."""
+_SETTLED = 5
+"""Share of `linger_ms` without a new record after which a beat has come whole, as 1 / share."""
 _UNFORESEEN_TRIES = 3
 """Unforeseen errors of a batch after which its records are tried one at a time."""
 
@@ -105,7 +108,7 @@ class StoreStage(Stage):
         append: See :data:`pipeline.stage.Append`; for dead letters.
         crash: See :data:`pipeline.stage.Crash`.
         batch_points: Rough limit of points in one write; a record is not divided.
-        linger_ms: Milliseconds for which a write waits for more records.
+        linger_ms: Longest time for which a write waits for more records, milliseconds.
         backoff: Pauses while the sink is unavailable.
         mqtt_prefix: First levels of the MQTT topics, for the addresses of dead letters.
 
@@ -144,6 +147,7 @@ class StoreStage(Stage):
         self._prepare = prepare
         self._append = append
         self._linger_s = linger_ms / 1000
+        self._wrote_s = -math.inf
         self._backoff = backoff
         self._mqtt_prefix = mqtt_prefix
         self._unfinished = 0
@@ -162,7 +166,8 @@ class StoreStage(Stage):
         """Wait for records and store one batch of them."""
         while not self._inbox:
             await self._wait_for_arrival()
-        await self._linger(self._linger_s)
+        await self._gather()
+        self._wrote_s = time.monotonic()
         await self._store(self._take_batch())
 
     def close(self) -> None:
@@ -170,6 +175,24 @@ class StoreStage(Stage):
         self._thread.shutdown(wait=False)
 
     # -- one turn ---------------------------------------------------------------------------
+
+    async def _gather(self) -> None:
+        """Wait for the records of a beat, which come within a moment, for `linger_ms` at most.
+
+        The wait ends when none has come for a fifth of that, and the last write began `linger_ms`
+        ago: so records seldom wait, and a store never writes more often than 1000 / `linger_ms`
+        times a second while it keeps up.
+        """
+        started = time.monotonic()
+        next_s, until_s = self._wrote_s + self._linger_s, started + self._linger_s
+        while not self._is_full.is_set:
+            waiting, now = len(self._inbox), time.monotonic()
+            pause_s = min(max(self._linger_s / _SETTLED, next_s - now), until_s - now)
+            if pause_s <= 0:
+                return
+            await self._linger(pause_s)
+            if len(self._inbox) == waiting:
+                return
 
     def _take_batch(self) -> list[Any]:
         events: list[Any] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -397,3 +398,18 @@ async def test_labels_reach_every_sink_and_a_flawed_one_is_a_dead_letter(
         assert to_line(label_point(given)) in sink.lines
     else:
         assert label_point(given) in sink.points
+
+
+async def test_a_lone_record_waits_for_a_fifth_of_the_time_and_a_stream_of_them_for_all() -> None:
+    sink = FakeLines()
+    async with store_in(sink, linger_ms=1500) as store:
+        started = time.monotonic()
+        await store.offer(encode_records([score(0)]))
+        await until(lambda: sink.batches == [1])
+        assert 0.3 <= time.monotonic() - started < 1.4
+        for n in range(12):
+            await store.offer(encode_records([score(n)]))
+            await asyncio.sleep(0.02)
+        await until(lambda: len(store.acked) == 13)
+        assert time.monotonic() - started >= 1.5, "two writes are that far apart"
+        assert len(sink.batches) == 2
