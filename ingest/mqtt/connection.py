@@ -16,6 +16,7 @@ from ingest.mqtt.packets import MAX_PACKET_BYTES, Oversized
 from ingest.mqtt.policy import ConnectionPolicy, State, Timing
 from ingest.mqtt.promise import (
     Wanted,
+    keep_alive_s,
     lost_session_text,
     unusable_filter,
     void_promises,
@@ -360,7 +361,7 @@ class Connection:
             line.attach()
             while policy.is_open:
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), _TICK_S)
+                    await asyncio.wait_for(self._closing.wait(), self._pulse_s)
                 self._last_turn_s = time.monotonic()
                 if policy.is_open:
                     is_heard = line.keep_alive()
@@ -374,6 +375,14 @@ class Connection:
         policy.closed(loop.time())
         if line.version != policy.version:
             self._line = None
+
+    @property
+    def _pulse_s(self) -> float:
+        """Seconds until time limits and pings are looked at again; rarely on a quiet connection."""
+        if self.announced is None or not (self.connected.is_set() and self.subscribed):
+            return _TICK_S
+        ping_s = keep_alive_s(self.announced, self.endpoint.keepalive_s)
+        return min(1.0, max(_TICK_S, ping_s / 4))
 
     async def _open(self, line: SocketLoop) -> None:
         """Open a socket; raises as `SocketLoop.open`. With TLS, it can take a minute or two."""
