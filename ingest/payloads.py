@@ -8,8 +8,9 @@ too. The models check everything else and name the fault, so both paths always a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
+from math import hypot
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -178,7 +179,7 @@ def decode_payload(payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_PAYLOAD_BYTES:
         detail = f"{len(payload)} bytes; a message may have at most {MAX_PAYLOAD_BYTES}"
         raise RefusedMessage(RefusalReason.too_large, detail)
-    if not payload.strip():
+    if not payload or payload.isspace():
         raise RefusedMessage(RefusalReason.empty, "the message has no body")
     try:
         document = orjson.loads(payload)
@@ -235,43 +236,45 @@ def _is_plain(document: dict[str, Any]) -> bool:
     values = document.get("values")
     if type(values) is not dict or not 0 < len(values) <= MAX_CHANNELS:
         return False
+    if not are_names(tuple(values)):
+        return False
     ts = document.get("ts")
-    cells: Sequence[Any]
     if type(ts) is int:
-        times: Sequence[Any] = (ts,)
-        cells = list(values.values())
+        are_fields = len(document) == 2 and YEAR_2000_MS <= ts <= _INT64_MAX
+        return are_fields and _are_numbers(values.values())
+    found = list(values.values())
+    if set(map(type, found)) != {list}:
+        return False
+    lengths = set(map(len, found))
+    if len(lengths) != 1:
+        return False
+    readings = lengths.pop()
+    times: Sequence[Any]
+    if type(ts) is list:
+        if len(ts) != readings or set(map(type, ts)) != {int}:
+            return False
+        times = ts
         fields = 2
     else:
-        found = list(values.values())
-        if set(map(type, found)) != {list}:
+        t0, dt_ms = document.get("t0"), document.get("dt_ms")
+        if type(t0) is not int or type(dt_ms) is not int or dt_ms < 1:
             return False
-        lengths = set(map(len, found))
-        if len(lengths) != 1:
-            return False
-        readings = lengths.pop()
-        if type(ts) is list:
-            if len(ts) != readings or set(map(type, ts)) != {int}:
-                return False
-            times = ts
-            fields = 2
-        else:
-            t0, dt_ms = document.get("t0"), document.get("dt_ms")
-            if type(t0) is not int or type(dt_ms) is not int or dt_ms < 1:
-                return False
-            times = (t0, t0 + (readings - 1) * dt_ms)
-            fields = 3
-        if not 0 < readings <= MAX_READINGS:
-            return False
-        cells = list(chain.from_iterable(found))
+        times = (t0, t0 + (readings - 1) * dt_ms)
+        fields = 3
     return (
-        len(document) == fields
+        0 < readings <= MAX_READINGS
+        and len(document) == fields
         and min(times) >= YEAR_2000_MS
         and max(times) <= _INT64_MAX
-        and set(map(type, cells)) <= _NUMBERS
-        and max(cells) <= MAX_FLOAT32
-        and min(cells) >= -MAX_FLOAT32
-        and are_names(tuple(values))
+        and _are_numbers(list(chain.from_iterable(found)))
     )
+
+
+def _are_numbers(cells: Collection[Any]) -> bool:
+    """Whether all cells are numbers with a finite float32; the norm is no less than any of them."""
+    if not _NUMBERS.issuperset(map(type, cells)):
+        return False
+    return hypot(*cells) <= MAX_FLOAT32 or max(map(abs, cells)) <= MAX_FLOAT32
 
 
 def _check_with_models(document: dict[str, Any]) -> None:
