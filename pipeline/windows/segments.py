@@ -11,6 +11,7 @@ An array taken from here must not be kept across a call, because the memory behi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,7 +135,7 @@ class Segments:
         target = ends - size
         self._used, self._unused = int(ends[-1]) if len(ends) else 0, 0
         cuts = np.searchsorted(ends, np.arange(0, self._used, _MOVED_AT_ONCE)).tolist()
-        for low, high in zip(cuts, [*cuts[1:], len(rows)], strict=True):
+        for low, high in itertools.pairwise([*cuts, len(rows)]):
             source = spans(start[low:high], size[low:high])
             at = spans(target[low:high], size[low:high])
             for array in self.arrays:

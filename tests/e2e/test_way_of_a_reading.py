@@ -53,6 +53,8 @@ WAY = (
 )
 """Files of `pipeline`, in the order in which the message passes them."""
 CHECKPOINT = {
+    "pipeline/windows/series.py",
+    "pipeline/windows/slabsnapshots.py",
     "pipeline/windows/snapshots.py",
     "pipeline/log/statetable.py",
     "pipeline/log/handover.py",
@@ -80,6 +82,10 @@ GUARDS = {
 """Files that check the clock, the disk, the number of devices, how a sensor is mounted and whether
 readings fit the student with every message; they change nothing of it."""
 HELPERS = {
+    "pipeline/windows/devicetable.py",
+    "pipeline/windows/joining.py",
+    "pipeline/windows/remembered.py",
+    "pipeline/windows/slabgroups.py",
     "pipeline/windows/segments.py",
     "pipeline/windows/slabstate.py",
     "pipeline/windows/slabwindows.py",
