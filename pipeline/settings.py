@@ -26,10 +26,13 @@ class PipelineSettings(EnvironmentSettings):
         description="Prefix of the consumer groups (<app_id>-score, <app_id>-store-...).",
     )
     partitions: int = Field(
-        default=4,
+        default=1,
         ge=1,
         le=256,
-        description="Partitions of every log topic; fixed once the log exists.",
+        description=(
+            "Partitions of every topic of a gateway's log; a log that exists keeps its number. One "
+            "process reads them all, and each costs a record per beat."
+        ),
     )
     lateness_ms: int = Field(
         default=200,

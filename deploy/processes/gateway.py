@@ -105,7 +105,6 @@ class Gateway:
         """
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.settings = settings
-        self.pipeline = pipeline
         self._broker = f"{ingest.mqtt_host}:{ingest.mqtt_port}"
         self.formats = OtherFormats(ingest, settings.state_dir)
         running = settings.state_dir / "running.json"
@@ -114,6 +113,8 @@ class Gateway:
         self.students = Students(settings.registry_path, running, pipeline, rejected)
         self.registry, self.models = self.students.registry, self.students.models
         self.log_file = _open_log(settings, pipeline, ingest.mqtt_prefix)
+        pipeline = pipeline.model_copy(update={"partitions": self.log_file.partitions})
+        self.pipeline = pipeline
         registry = settings.registry_path
         self.results = ResultsFile(
             pipeline.results_path(settings.state_dir),
@@ -328,7 +329,7 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix
 
     log_file = open_log(
         settings.log_path,
-        partitions=pipeline.partitions,
+        partitions=pipeline.partitions if "partitions" in pipeline.model_fields_set else None,
         durability=settings.log_durability,
         max_bytes=settings.log_max_mb * 1_000_000,
         retention_ms=round(settings.log_hours * 3_600_000),
@@ -344,10 +345,8 @@ def _open_log(settings: GatewaySettings, pipeline: PipelineSettings, mqtt_prefix
         ),
         sender_of=sender,  # dead letters and late readings have a share of the log, fair to all
     )
-    _check_partitions(log_file, pipeline.partitions)
-    log_file.create_topic(
-        LABELS, pipeline.partitions, compacted=True, retention_bytes=_LABELS_BYTES
-    )
+    _check_partitions(log_file, log_file.partitions)
+    log_file.create_topic(LABELS, compacted=True, retention_bytes=_LABELS_BYTES)
     return log_file
 
 

@@ -65,7 +65,8 @@ class SqliteLog:
 
     Args:
         path: File of the log; its folder is created.
-        partitions: Partitions of topics created without a count; fixed once the topic exists.
+        partitions: Partitions of topics created without a count; fixed once the topic exists. None:
+            as many as the topics that exist have; 1 in a new log.
         durability: ``full`` or ``normal``, see the module.
         linger_ms: Milliseconds that the first record of a transaction waits for others.
         max_bytes: Cap on stored records (the file may be a fifth larger, plus some MiB of WAL).
@@ -98,7 +99,7 @@ class SqliteLog:
         self,
         path: str | Path,
         *,
-        partitions: int = 4,
+        partitions: int | None = 4,
         durability: Literal["full", "normal"] = "full",
         linger_ms: int = 0,
         max_bytes: int = 2 * 1024**3,
@@ -115,14 +116,13 @@ class SqliteLog:
         clock: Callable[[], int] = now_ms,
         steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
-        if partitions < 1 or durability not in ("full", "normal"):
+        if (partitions is not None and partitions < 1) or durability not in ("full", "normal"):
             msg = (
                 f"a log needs partitions >= 1 and durability full or normal, not "
                 f"partitions={partitions!r}, durability={durability!r}"
             )
             raise ValueError(msg)
         self.path = Path(path).resolve()
-        self.partitions = partitions
         self.max_bytes = max_bytes
         self._users = 1
         self._closed = False
@@ -135,6 +135,10 @@ class SqliteLog:
         except BaseException:
             self._lock.close()
             raise
+        if partitions is None:
+            counts = [len(topic.partitions) for topic in self._state.topics.values()]
+            partitions = max(counts, default=1)
+        self.partitions = partitions
         limits = LogLimits(
             partitions,
             linger_ms,

@@ -22,6 +22,7 @@ from models.dummy import write_dummy
 from models.session import Student
 from pipeline.app import KafkaLink, create_scoring_app, create_store_app
 from pipeline.log.locallog import open_log
+from pipeline.points.pointblocks import PointBlock, Points
 from pipeline.points.points import Point
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
@@ -36,9 +37,10 @@ class MemorySink:
     def __init__(self) -> None:
         self.points: dict[tuple[str, int], Point] = {}
 
-    def write(self, points: Sequence[Point]) -> list[Any]:
-        for point in points:
-            self.points[dict(point.tags)["device"], point.time_ns // 1_000_000] = point
+    def write(self, points: Points) -> list[Any]:
+        for item in points:
+            for point in item.points() if isinstance(item, PointBlock) else (item,):
+                self.points[dict(point.tags)["device"], point.time_ns // 1_000_000] = point
         return []
 
     def close(self) -> None:
@@ -72,7 +74,7 @@ async def test_the_products_agents_score_alike_on_both_logs_and_across_a_restart
     student = Student(read_artifact(write_dummy(tmp_path / "student").path))
     channels = student.manifest.channel_names
     spec = WindowSpec(length=student.manifest.window.length, hop=1, lateness_ms=0)
-    settings = PipelineSettings(app_id="product", checkpoint_ms=100, session_ms=3000)
+    settings = PipelineSettings(app_id="product", partitions=4, checkpoint_ms=100, session_ms=3000)
     if broker.kind == "kafka":  # what the mock broker lacks: topics by request, quick rebalances
         monkeypatch.setenv("TOPIC_ALLOW_DECLARE", "0")
         monkeypatch.setenv("BROKER_SESSION_TIMEOUT", "3.0")

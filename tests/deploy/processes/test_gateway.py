@@ -54,6 +54,19 @@ async def test_another_number_of_partitions_is_refused_with_advice(tmp_path: Pat
         build(tmp_path, partitions=2)
 
 
+async def test_a_log_keeps_its_partitions_and_a_new_one_has_one(tmp_path: Path) -> None:
+    for folder, made, found in (("old", {"partitions": 4}, 4), ("new", {}, 1)):
+        first = build(tmp_path / folder, **made)
+        await first.start()
+        await first.stop()
+        second = build(tmp_path / folder)
+        await second.start()
+        counts = set(second.log_file.topics().values())
+        await second.stop()
+        assert counts == {found}
+        assert second.pipeline.partitions == found
+
+
 async def test_a_removed_sink_releases_its_records(tmp_path: Path) -> None:
     first = build(tmp_path)
     await first.start()
