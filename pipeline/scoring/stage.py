@@ -36,8 +36,7 @@ from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.scoring.batch import Health, Scored, encode_by_partition
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
-from pipeline.windows.devices import Devices, Outcome, Refusal
-from pipeline.windows.joining import Record
+from pipeline.windows.devices import Devices, Outcome, Record, Refusal
 from pipeline.windows.windowbatch import WindowBatch, cut_batches
 
 __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
@@ -212,30 +211,28 @@ class ScoringStage(Stage):
 
     async def _score_batch(self) -> None:
         started = time.perf_counter()
-        outcomes = self._apply_inbox()
+        outcome = self._apply_inbox()
         self.counters.apply_seconds += time.perf_counter() - started
         self.counters.batches += 1
-        for partition, outcome in outcomes.items():
-            await self._append_refused(partition, outcome)
-        batches = [batch for outcome in outcomes.values() for batch in outcome.windows]
-        if batches:
-            await self._score_and_append(batches)
+        await self._append_refused(outcome)
+        if outcome.windows:
+            await self._score_and_append(outcome.windows)
         await asyncio.sleep(0)
 
-    def _apply_inbox(self) -> dict[int, Outcome]:
+    def _apply_inbox(self) -> Outcome:
         records: list[Record] = []
         readings = 0
         while self._inbox and readings < self._batch_readings:
             event = self._take()
             message = event.message
             items = decode_record(message.value)
-            readings += sum(len(item.ts_ms) for item in items if isinstance(item, Block | Batch))
+            readings += sum(len(x.ts_ms) for x in items if isinstance(x, Block | Batch))
             records.append((message.partition, message.offset, items))
             self._applied.append(event)
-        outcomes = self.devices.apply_records(records)
+        outcome = self.devices.apply_records(records)
         self.counters.records += len(records)
-        self.counters.readings += sum(outcome.readings for outcome in outcomes.values())
-        return outcomes
+        self.counters.readings += outcome.readings
+        return outcome
 
     async def _score_and_append(self, batches: Sequence[WindowBatch]) -> None:
         for some in cut_batches(batches, _MAX_SCORED):
@@ -278,17 +275,19 @@ class ScoringStage(Stage):
             counters.sensor_to_score.record((now - end_ms)[is_live], steady)
             counters.scored += len(part.windows)
 
-    async def _append_refused(self, partition: int, outcome: Outcome) -> None:
+    async def _append_refused(self, outcome: Outcome) -> None:
         for refusal in outcome.refused:
-            await self._send_dead_letter(partition, self._dead_letter(refusal))
-        for item in outcome.unreadable:
+            await self._send_dead_letter(refusal.partition, self._dead_letter(refusal))
+        for partition, item in outcome.unreadable:
             topic = item.address.mqtt_topic(self._mqtt_prefix) if item.address else ""
             dead_letter = DeadLetter(
                 item.reason, item.detail, topic, item.recv_ms or 0, item.raw, "windows"
             )
             await self._send_dead_letter(partition, dead_letter)
         for refusal in outcome.late:
-            await self._send(LATE, partition, encode_dead_letter(self._dead_letter(refusal)))
+            await self._send(
+                LATE, refusal.partition, encode_dead_letter(self._dead_letter(refusal))
+            )
 
     def _dead_letter(self, refusal: Refusal) -> DeadLetter:
         return DeadLetter(

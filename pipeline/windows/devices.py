@@ -4,9 +4,7 @@ A record of the topic ``readings`` is applied as a whole, in the order of its pa
 
     devices.apply(partition, offset, items)  ->  Outcome(windows, refused, late)
 
-Records of several partitions are applied together (`apply_records`), because they have no device in
-common and a step through a slab costs about the same for one device as for many. Messages come as
-blocks (`ingest.blocks`) and take one step through the slab of their stream
+Messages come as blocks (`ingest.blocks`) and take one step through the slab of their stream
 (`pipeline.windows.slab`). What is counted of a device is in columns
 (`pipeline.windows.devicetable`).
 
@@ -43,10 +41,11 @@ from numpy.typing import NDArray
 
 from ingest.blocks import Block
 from ingest.errors import RefusalReason
-from ingest.messages import Tick, Unreadable
+from ingest.messages import Batch, Tick, Unreadable
 from ingest.roster import Elapsed, Roster, RosterLimits
 from pipeline.errors import SnapshotError
 from pipeline.status.counters import DeviceAccount, Totals
+from pipeline.windows.arrivals import Arrival, Arrivals, Place
 from pipeline.windows.devicetable import (
     CORRECTED,
     DEAD_LETTERED,
@@ -58,7 +57,7 @@ from pipeline.windows.devicetable import (
     DeviceTable,
     Key,
 )
-from pipeline.windows.joining import Item, Record, in_step, part_of, rounds_of
+from pipeline.windows.joining import joined, part_of
 from pipeline.windows.refusals import Refusal, refusals_of
 from pipeline.windows.rows import decode_row
 from pipeline.windows.slabgroups import SlabGroups, StreamPlan
@@ -69,6 +68,7 @@ __all__ = [
     "Devices",
     "Outcome",
     "Plans",
+    "Record",
     "Refusal",
     "StreamPlan",
     "device_limits",
@@ -86,21 +86,24 @@ _LATE = "behind the watermark, or a correction after its windows had closed"
 
 Plans = Callable[[str], StreamPlan | None]
 """Finds the plan of a stream; ``None`` when no student scores it."""
+Record = tuple[int, int, Sequence[Block | Batch | Tick | Unreadable]]
+"""Partition, offset and items of a record."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """The result of records: windows to score, refused readings, late readings."""
+    """The result of records: windows to score, refused and late readings.
+
+    Attributes:
+        unreadable: With the partition of the record.
+        readings: Number of readings that were not applied before.
+    """
 
     windows: list[WindowBatch] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     late: list[Refusal] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
+    unreadable: list[tuple[int, Unreadable]] = field(default_factory=list)
     readings: int = 0
-
-
-Outcomes = dict[int, Outcome]
-"""Outcomes by partition."""
 
 
 class Devices:
@@ -132,41 +135,61 @@ class Devices:
         self._roster = Roster[Key](limits or device_limits())
         self._elapsed = Elapsed()
         self._expired_ms = 0
-        self._record = 0  # number of the call of `apply`
+        self._records = 0  # applied so far
+        self._highest: dict[int, int] = {}  # partition -> highest offset that a device holds
+        self._arrived: dict[tuple[int, tuple[str, ...]], list[Arrival]] = {}  # for the next step
         self._gone: dict[str, int] = {}  # names of removed devices, whose rows are to be deleted
         self._in_order: list[Key] | None = []  # None: a device was removed
         self._copies: dict[Key, DeviceAccount] = {}
         self._without_student = 0
         self._opened: list[tuple[int, Key]] = []  # between `restore_some` and `end_restore`
 
-    def apply(self, partition: int, offset: int, items: Sequence[Item]) -> Outcome:
+    def apply(
+        self, partition: int, offset: int, items: Sequence[Block | Batch | Tick | Unreadable]
+    ) -> Outcome:
         """Apply one record of ``readings``; never raises for bad content."""
-        return self.apply_records([(partition, offset, items)])[partition]
+        return self.apply_records([(partition, offset, items)])
 
-    def apply_records(self, records: Sequence[Record]) -> Outcomes:
-        """Apply records of ``readings``, in the order of each partition.
+    def apply_records(self, records: Iterable[Record]) -> Outcome:
+        """Apply records, those of a partition in their order; never raises for bad content.
 
-        Never raises for bad content.
-
-        Returns:
-            An outcome for each partition. Windows say for themselves which partitions they are of,
-            and are in the outcome of any; so is the number of readings.
+        The result is that of `apply` for each. What stands between two ticks takes one step, and so
+        does a tick that several partitions have.
         """
-        outcomes = {partition: Outcome() for partition, _, _ in records}
-        for some in rounds_of(records):
-            self._record += 1
-            offsets = {partition: offset for partition, offset, _ in some}
-            for item, partitions in in_step(some):
-                at = np.array([offsets[each] for each in partitions.tolist()], dtype=np.int64)
-                if isinstance(item, Block):
-                    self._apply_block(partitions, at, item, outcomes)
-                elif isinstance(item, Tick):
-                    self._elapsed.advance(item.now_ms)
-                    self._apply_tick(partitions, at, item, outcomes)
-                else:
-                    outcomes[int(partitions[0])].unreadable.append(item)
-            self._expire()
-        return outcomes
+        outcome = Outcome()
+        by_partition: dict[int, list[tuple[Place, Block | Tick | Unreadable]]] = {}
+        for partition, offset, items in records:
+            self._records += 1
+            place = Place(partition, offset, self._records)
+            flow = by_partition.setdefault(partition, [])
+            flow += [(place, item) for item in joined(items)]
+        flows = [iter(flow) for flow in by_partition.values()]
+        while flows:
+            ticks: dict[Tick, list[Place]] = {}
+            flows = [flow for flow in flows if self._take_until_tick(flow, ticks, outcome)]
+            self._step_arrived(outcome)
+            for tick, places in ticks.items():
+                self._elapsed.advance(tick.now_ms)
+                self._apply_tick(tick, places, outcome)
+        self._expire()
+        return outcome
+
+    def _take_until_tick(
+        self,
+        flow: Iterator[tuple[Place, Block | Tick | Unreadable]],
+        ticks: dict[Tick, list[Place]],
+        outcome: Outcome,
+    ) -> bool:
+        """Take the items of a partition up to a tick, which is noted; whether there is one."""
+        for place, item in flow:
+            if isinstance(item, Block):
+                self._take_block(place, item, outcome)
+            elif isinstance(item, Tick):
+                ticks.setdefault(item, []).append(place)
+                return True
+            else:
+                outcome.unreadable.append((place.partition, item))
+        return False
 
     def __len__(self) -> int:
         """Number of known device streams."""
@@ -220,6 +243,8 @@ class Devices:
         gone = set(partitions)
         for slot in self._table.in_partitions(gone):
             self._forget(slot)
+        for partition in gone:
+            self._highest.pop(partition, None)
         self._gone = {name: at for name, at in self._gone.items() if at not in gone}
         if not len(self._table):
             self._without_student = 0
@@ -322,7 +347,7 @@ class Devices:
 
     # -- devices of a block -----------------------------------------------------------------
 
-    def _slots_of(self, block: Block, partitions: NDArray[np.int32]) -> NDArray[np.intp]:
+    def _slots_of(self, block: Block, partition: int) -> NDArray[np.intp]:
         """Slot of each sender; those that are unknown are added, or get the shared account."""
         known = self._table.slots.get(block.stream, {})
         found = [known.get(sender, -1) for sender in block.senders]
@@ -332,8 +357,7 @@ class Devices:
             self._table.heard[here] = True
             for at, (site, device) in enumerate(block.senders):
                 if found[at] < 0:
-                    key = (site, device, block.stream)
-                    found[at] = self._add_device(key, int(partitions[at]))
+                    found[at] = self._add_device((site, device, block.stream), partition)
         return np.array(found, dtype=np.intp)
 
     def _add_device(self, key: Key, partition: int) -> int:
@@ -361,6 +385,7 @@ class Devices:
 
     def _open(self, key: Key, partition: int) -> int:
         slot = self._table.add(key, partition)
+        self._table.shared[slot] = key[0] == _SHARED
         name = "/".join(key)
         row = None if name in self._gone else self._load(name)
         if row is not None:
@@ -368,6 +393,8 @@ class Devices:
                 saved = decode_row(key, row)
                 self._table.load(slot, saved)
                 self._saved[slot] = saved.snapshot
+                applied = int(self._table.applied[slot])
+                self._highest[partition] = max(applied, self._highest.get(partition, -1))
             except (SnapshotError, OverflowError) as exc:
                 self._note_reset(key, exc)
             plan = self._plans(key[2])
@@ -392,74 +419,66 @@ class Devices:
         self.reset_total += 1
         log.error("%s starts with empty windows: %s", "/".join(key), exc)
 
-    def _skips(self, slots: NDArray[np.intp], offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether devices have applied their record already, decided at their first item in it."""
+    def _skips(self, slots: NDArray[np.intp], place: Place) -> NDArray[np.bool_] | None:
+        """Whether devices hold a record already, decided at their first item in it; None: none."""
         table = self._table
-        undecided = table.decided[slots] != self._record
-        new = slots[undecided]
-        table.skips[new] = table.applied[new] >= offsets[undecided]
-        table.decided[new] = self._record
-        return table.skips[slots]
+        if place.offset > self._highest.get(place.partition, -1):
+            self._highest[place.partition] = place.offset
+            table.skips[slots] = False
+            table.decided[slots] = place.number
+            return None
+        new = slots[table.decided[slots] != place.number]
+        table.skips[new] = table.applied[new] >= place.offset
+        table.decided[new] = place.number
+        skips = table.skips[slots]
+        return skips if skips.any() else None
 
-    # -- one item of a record ---------------------------------------------------------------
+    # -- items of records -------------------------------------------------------------------
 
-    def _apply_block(
-        self,
-        partitions: NDArray[np.int32],
-        offsets: NDArray[np.int64],
-        block: Block,
-        outcomes: Outcomes,
-    ) -> None:
-        """Apply a block; partition and offset of the record are those of each sender."""
-        table = self._table
-        slots = self._slots_of(block, partitions)
-        skips = self._skips(slots, offsets)
-        if skips.any():
+    def _take_block(self, place: Place, block: Block, outcome: Outcome) -> None:
+        """Take the messages of a block for the next step, or refuse them."""
+        table, partition = self._table, place.partition
+        slots = self._slots_of(block, partition)
+        skips = self._skips(slots, place)
+        if skips is not None:
             if skips.all():
                 return
-            block, slots, offsets = part_of(block, ~skips), slots[~skips], offsets[~skips]
-        at = slots[block.sender]
-        table.applied[slots] = offsets
+            block, slots = part_of(block, ~skips), slots[~skips]
+        table.applied[slots] = place.offset
         table.mark(slots)
-        outcomes[int(partitions[0])].readings += len(block.ts_ms)
-        table.count(at, RECEIVED, block.counts)
-        np.maximum.at(table.last_recv_ms, at, block.recv_ms)
-        self._take(block, slots, outcomes)
         self._note_heard(slots, block.recv_ms)
-
-    def _take(self, block: Block, slots: NDArray[np.intp], outcomes: Outcomes) -> None:
-        """Take the messages of a block into the windows of their devices, or refuse them."""
+        outcome.readings += len(block.ts_ms)
         plan = self._plans(block.stream)
         if plan is None:
             detail = (
                 f"no student scores the stream {block.stream!r}; publish one and replay this "
                 "dead letter"
             )
-            self._refuse(block, slots, RefusalReason.no_model, detail, outcomes)
+            self._refuse(partition, block, slots, RefusalReason.no_model, detail, outcome)
             return
-        shared = [self._table.slot_of(_shared_key(partition)) for partition in outcomes]
-        full = [slot for slot in shared if slot is not None]
-        if full and not (has_room := np.isin(slots, full, invert=True)).all():
-            refused, others = part_of(block, ~has_room), slots[~has_room]
-            self._refuse(refused, others, RefusalReason.too_many_devices, self._full(), outcomes)
-            block, slots = part_of(block, has_room), slots[has_room]
-        missing = [name for name in plan.channels if name not in block.channels]
+        is_shared = table.shared[slots]
+        if is_shared.any():
+            none, others = part_of(block, is_shared), slots[is_shared]
+            reason = RefusalReason.too_many_devices
+            self._refuse(partition, none, others, reason, self._full(), outcome)
+            if is_shared.all():
+                return
+            block, slots = part_of(block, ~is_shared), slots[~is_shared]
+        missing = () if block.channels == plan.channels else _missing(block, plan)
         if missing:
             has = ", ".join(block.channels)[:400]
             detail = f"needs {', '.join(missing)}; the message has {has}"
-            self._refuse(block, slots, RefusalReason.missing_channel, detail, outcomes)
+            self._refuse(partition, block, slots, RefusalReason.missing_channel, detail, outcome)
             return
-        self._place(slots, block.stream, plan)
-        for number, chosen in self._groups.by_group(slots):
-            if chosen.all():
-                self._step(number, plan, block, slots, outcomes)
-            else:
-                self._step(number, plan, part_of(block, chosen), slots[chosen], outcomes)
+        self._place(partition, block, slots, plan)
 
-    def _place(self, slots: NDArray[np.intp], stream: str, plan: StreamPlan) -> None:
-        """Give windows to the devices without, and to those whose windows have other channels."""
-        table, number = self._table, self._groups.number_of(stream, plan)
-        for slot in slots[table.group[slots] != number].tolist():
+    def _place(
+        self, partition: int, block: Block, slots: NDArray[np.intp], plan: StreamPlan
+    ) -> None:
+        """Hand the messages of a block to the slabs of their devices, which may be new there."""
+        table, number = self._table, self._groups.number_of(block.stream, plan)
+        elsewhere = slots[table.group[slots] != number]
+        for slot in elsewhere.tolist():
             former = int(table.group[slot])
             if former >= 0 and self._groups[former].slab.channels == len(plan.channels):
                 continue
@@ -468,67 +487,66 @@ class Devices:
                 self._saved[slot] = self._groups[former].slab.snapshots(rows)[0]
                 self._groups.close(slot)
             self._open_windows(slot, plan)
+        if not len(elsewhere):
+            arrival = Arrival(partition, block, slots[block.sender])
+            self._arrived.setdefault((number, plan.channels), []).append(arrival)
+            return
+        for at, chosen in self._groups.by_group(slots):
+            part, some = part_of(block, chosen), slots[chosen]
+            arrival = Arrival(partition, part, some[part.sender])
+            self._arrived.setdefault((at, plan.channels), []).append(arrival)
 
-    def _step(
-        self,
-        number: int,
-        plan: StreamPlan,
-        block: Block,
-        slots: NDArray[np.intp],
-        outcomes: Outcomes,
-    ) -> None:
-        """Take the messages of devices that share a slab into their windows."""
-        table, slab = self._table, self._groups[number].slab
-        at, rows = slots[block.sender], table.row[slots]
-        step = slab.step(
-            rows[block.sender], block.counts, block.ts_ms, _values(block, plan), block.recv_ms
-        )
+    def _step_arrived(self, outcome: Outcome) -> None:
+        """Take the messages that have arrived into the windows of their devices."""
+        arrived, self._arrived = self._arrived, {}
+        for (number, channels), parts in arrived.items():
+            self._step(number, Arrivals(parts, channels), outcome)
+
+    def _step(self, number: int, arrivals: Arrivals, outcome: Outcome) -> None:
+        table, slab, at = self._table, self._groups[number].slab, arrivals.at
+        table.count(at, RECEIVED, arrivals.counts)
+        np.maximum.at(table.last_recv_ms, at, arrivals.recv_ms)
+        rows = table.row[at]
+        step = slab.step(rows, arrivals.counts, arrivals.ts_ms, arrivals.values, arrivals.recv_ms)
         table.count(at, WINDOWED, step.windowed)
-        took = at if step.windowed.all() else at[step.windowed > 0]
-        table.last_event_ms[took] = slab.max_event_ms[table.row[took]]
+        took = step.windowed > 0
+        table.last_event_ms[at[took]] = slab.max_event_ms[rows[took]]
         for counter, counts in ((DUPLICATE, step.duplicate), (CORRECTED, step.corrected)):
             if counts.any():
                 table.count(at, counter, counts)
-        table.set_gaps(slots, slab.gaps[rows])
+        slots = np.unique(at)
+        table.set_gaps(slots, slab.gaps[table.row[slots]])
+        table.pending[slots] = slab.pending(table.row[slots])
         if len(step.late):
-            table.count(at, LATE, _by_message(block, step.late))
-            for outcome, which in self._by_partition(block, slots, step.late, outcomes):
-                outcome.late.extend(refusals_of(block, which, None, _LATE))
+            table.count(at, LATE, arrivals.messages_of(step.late))
+            outcome.late.extend(arrivals.refusals(step.late, None, _LATE))
         if len(step.future):
-            table.count(at, DEAD_LETTERED, _by_message(block, step.future))
+            table.count(at, DEAD_LETTERED, arrivals.messages_of(step.future))
             detail = f"more than {slab.spec.future_ms} ms ahead of its receive time"
-            for outcome, which in self._by_partition(block, slots, step.future, outcomes):
-                outcome.refused.extend(refusals_of(block, which, RefusalReason.future, detail))
-        table.pending[slots] = slab.pending(rows)
-        self._note_closed(number, step.windows, next(iter(outcomes.values())))
+            refused = arrivals.refusals(step.future, RefusalReason.future, detail)
+            outcome.refused.extend(refused)
+        self._note_closed(number, step.windows, outcome)
 
-    def _apply_tick(
-        self,
-        partitions: NDArray[np.int32],
-        offsets: NDArray[np.int64],
-        tick: Tick,
-        outcomes: Outcomes,
-    ) -> None:
-        """Apply a tick that the records of several partitions hold."""
+    def _apply_tick(self, tick: Tick, places: Sequence[Place], outcome: Outcome) -> None:
         table = self._table
-        slots = np.flatnonzero(table.pending)
-        offset_of = np.full(int(max(partitions.max(), table.partition.max(initial=0))) + 1, -1)
-        offset_of[partitions] = offsets
-        at = offset_of[table.partition[slots]]
-        slots, at = slots[at >= 0], at[at >= 0]
-        applies = ~self._skips(slots, at)
-        slots, at = slots[applies], at[applies]
+        waiting = np.flatnonzero(table.pending)
+        for place in places:
+            slots = waiting[table.partition[waiting] == place.partition]
+            skips = self._skips(slots, place)
+            table.ticked[slots if skips is None else slots[~skips]] = place.offset
+        slots = waiting[table.ticked[waiting] >= 0]
+        offsets = table.ticked[slots]
+        table.ticked[slots] = -1
         for number, chosen in self._groups.by_group(slots):
             some, slab = slots[chosen], self._groups[number].slab
             windows, has_moved = slab.advance(table.row[some], tick.now_ms, tick.since_ms)
-            moved, applied = some[has_moved], at[chosen][has_moved]
-            if len(moved):
-                rows = table.row[moved]
+            if has_moved.any():
+                moved, rows = some[has_moved], table.row[some[has_moved]]
                 table.set_gaps(moved, slab.gaps[rows])
-                table.applied[moved] = applied
+                table.applied[moved] = offsets[chosen][has_moved]
                 table.mark(moved)
                 table.pending[moved] = slab.pending(rows)
-                self._note_closed(number, windows, next(iter(outcomes.values())))
+                self._note_closed(number, windows, outcome)
 
     def _note_closed(self, number: int, closed: Iterable[SlabWindows], outcome: Outcome) -> None:
         table, group = self._table, self._groups[number]
@@ -554,31 +572,20 @@ class Devices:
 
     def _refuse(
         self,
+        partition: int,
         block: Block,
         slots: NDArray[np.intp],
         reason: RefusalReason,
         detail: str,
-        outcomes: Outcomes,
+        outcome: Outcome,
     ) -> None:
         """Refuse all messages of a block."""
-        self._table.count(slots[block.sender], DEAD_LETTERED, block.counts)
+        at = slots[block.sender]
+        np.maximum.at(self._table.last_recv_ms, at, block.recv_ms)
+        for counter in (RECEIVED, DEAD_LETTERED):
+            self._table.count(at, counter, block.counts)
         every = np.arange(len(block.ts_ms))
-        for outcome, which in self._by_partition(block, slots, every, outcomes):
-            outcome.refused.extend(refusals_of(block, which, reason, detail))
-
-    def _by_partition(
-        self,
-        block: Block,
-        slots: NDArray[np.intp],
-        readings: NDArray[np.intp],
-        outcomes: Outcomes,
-    ) -> Iterator[tuple[Outcome, NDArray[np.intp]]]:
-        """Some readings of a block, by the outcome to which they belong."""
-        of_message = self._table.partition[slots][block.sender]
-        partitions = np.repeat(of_message, block.counts)[readings]
-        for partition in np.unique(partitions).tolist():
-            outcome = outcomes.get(partition)  # None: a device that was elsewhere before
-            yield outcome or next(iter(outcomes.values())), readings[partitions == partition]
+        outcome.refused.extend(refusals_of(partition, block, every, reason, detail))
 
     def _full(self) -> str:
         self._tell_roster()
@@ -614,19 +621,6 @@ def _key(name: str) -> Key:
     return site, device, stream
 
 
-def _values(block: Block, plan: StreamPlan) -> NDArray[np.float32]:
-    """The values of a block in the order of the channels of a student, `[n, channels]`.
-
-    Other channels are omitted. This is the one place where a number becomes float32.
-    """
-    if block.channels == plan.channels:
-        return block.values.astype(np.float32, order="C")
-    place = {name: at for at, name in enumerate(block.channels)}
-    columns = [place[name] for name in plan.channels]
-    return block.values[:, columns].astype(np.float32, order="C")
-
-
-def _by_message(block: Block, readings: NDArray[np.intp]) -> NDArray[np.int64]:
-    """How many of some readings each message of a block has, `[m]`."""
-    messages = np.searchsorted(np.cumsum(block.counts), readings, side="right")
-    return np.bincount(messages, minlength=len(block.counts)).astype(np.int64)
+def _missing(block: Block, plan: StreamPlan) -> list[str]:
+    """Channels of a student that the messages of a block lack."""
+    return [name for name in plan.channels if name not in block.channels]

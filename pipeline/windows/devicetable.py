@@ -58,6 +58,7 @@ class DeviceTable:
         keys: Key of each slot; None where it is free.
         slots: Stream -> site and device -> slot.
         partition: Partition of the log, int32 `[slots]`, as all columns.
+        shared: Whether it is an account that many devices share.
         applied: Offset of the last record that the state holds; -1 before the first.
         counters: Counters in the order of `COUNTER_NAMES`, int64 `[counters, slots]`.
         last_event_ms: See `DeviceAccount`; `NO_TIME` where it has None.
@@ -71,6 +72,7 @@ class DeviceTable:
         heard_ms: When it was heard last, in elapsed milliseconds.
         decided: Number of the record for which `skips` is decided.
         skips: Whether the state holds this record already.
+        ticked: Offset of the record whose tick is being applied to it; -1 for none.
         sums: Sums of the counters over all devices, int64 `[counters]`.
     """
 
@@ -80,6 +82,7 @@ class DeviceTable:
         self._free: list[int] = []
         self._count = 0
         self.partition = np.empty(0, dtype=np.int32)
+        self.shared = np.empty(0, dtype=np.bool_)
         self.applied = np.empty(0, dtype=np.int64)
         self.counters = np.empty((len(COUNTER_NAMES), 0), dtype=np.int64)
         self.last_event_ms = np.empty(0, dtype=np.int64)
@@ -93,6 +96,7 @@ class DeviceTable:
         self.heard_ms = np.empty(0, dtype=np.int64)
         self.decided = np.empty(0, dtype=np.int64)
         self.skips = np.empty(0, dtype=np.bool_)
+        self.ticked = np.empty(0, dtype=np.int64)
         self.sums = np.zeros(len(COUNTER_NAMES), dtype=np.int64)
 
     def __len__(self) -> int:
@@ -129,11 +133,12 @@ class DeviceTable:
         self.slots.setdefault(stream, {})[site, device] = slot
         self._count += 1
         self.partition[slot] = partition
-        self.applied[slot] = self.group[slot] = self.row[slot] = self.decided[slot] = -1
+        for numbers in (self.applied, self.group, self.row, self.decided, self.ticked):
+            numbers[slot] = -1
         self.counters[:, slot] = 0
         self.last_event_ms[slot] = self.last_recv_ms[slot] = NO_TIME
         self.heard_ms[slot] = 0
-        for flags in (self.pending, self.dirty, self.heard, self.skips):
+        for flags in (self.pending, self.dirty, self.heard, self.skips, self.shared):
             flags[slot] = False
         self.changed[slot] = True
         return slot
@@ -205,7 +210,8 @@ class DeviceTable:
 
     def mark(self, slots: NDArray[np.intp]) -> None:
         """Note that state and account of devices have changed."""
-        self.dirty[slots] = self.changed[slots] = True
+        self.dirty[slots] = True
+        self.changed[slots] = True
 
     def account(self, slot: int, rate_hz: float | None) -> DeviceAccount:
         """A copy of the account of a device."""

@@ -1,9 +1,8 @@
-"""What the records of several partitions hold, as few blocks and ticks as possible. Pure."""
+"""Single messages as blocks, so that every record takes one path through the windows. Pure."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 
 import numpy as np
@@ -12,82 +11,7 @@ from numpy.typing import NDArray
 from ingest.blocks import Block
 from ingest.messages import Batch, Tick, Unreadable
 
-__all__ = ["Item", "Record", "Shared", "in_step", "joined", "part_of", "rounds_of"]
-
-Item = Block | Batch | Tick | Unreadable
-Record = tuple[int, int, Sequence[Item]]
-"""Partition, offset, items."""
-Shared = tuple[Block | Tick | Unreadable, NDArray[np.int32]]
-"""An item, and its partitions: of each sender of a block, of each record with the same tick."""
-
-
-def rounds_of(records: Iterable[Record]) -> list[list[Record]]:
-    """Records in rounds with one record of a partition at most, in the order of each partition.
-
-    >>> records = [(0, 5, ()), (0, 6, ()), (1, 9, ())]
-    >>> [[offset for _, offset, _ in each] for each in rounds_of(records)]
-    [[5, 9], [6]]
-    """
-    rounds: list[list[Record]] = []
-    taken: dict[int, int] = {}
-    for record in records:
-        at = taken.get(record[0], 0)
-        taken[record[0]] = at + 1
-        if at == len(rounds):
-            rounds.append([])
-        rounds[at].append(record)
-    return rounds
-
-
-def in_step(records: Iterable[Record]) -> Iterator[Shared]:
-    """The items of records of different partitions, with what can be done at once as one item.
-
-    Partitions have no device in common. So blocks of one stream with the same channels are joined,
-    and equal ticks are one, as long as the order within each partition stays the same.
-    """
-    queues = {partition: deque(joined(items)) for partition, _, items in records}
-    while queues := {partition: queue for partition, queue in queues.items() if queue}:
-        only_ticks = all(isinstance(queue[0], Tick) for queue in queues.values())
-        together: dict[Hashable, list[tuple[int, Block | Tick | Unreadable]]] = {}
-        for partition, queue in queues.items():
-            head = queue[0]
-            alike: Hashable = partition
-            if isinstance(head, Tick):
-                if not only_ticks:
-                    continue
-                alike = head
-            elif isinstance(head, Block):
-                alike = head.stream, head.channels
-            together.setdefault(alike, []).append((partition, queue.popleft()))
-        for found in together.values():
-            yield from _shared(found)
-
-
-def _shared(found: Sequence[tuple[int, Block | Tick | Unreadable]]) -> Iterator[Shared]:
-    first = found[0][1]
-    if not isinstance(first, Block):
-        yield first, np.array([partition for partition, _ in found], dtype=np.int32)
-        return
-    blocks = [(partition, item) for partition, item in found if isinstance(item, Block)]
-    partitions = [np.full(len(block.senders), at, dtype=np.int32) for at, block in blocks]
-    senders = tuple(sender for _, block in blocks for sender in block.senders)
-    if len(blocks) == 1 or len(set(senders)) < len(senders):  # a device in two partitions: foreign
-        yield from ((block, at) for (_, block), at in zip(blocks, partitions, strict=True))
-        return
-    first_sender = np.cumsum([0, *(len(at) for at in partitions[:-1])], dtype=np.int32)
-    block = Block(
-        stream=first.stream,
-        channels=first.channels,
-        senders=senders,
-        sender=np.concatenate(
-            [block.sender + n for (_, block), n in zip(blocks, first_sender, strict=True)]
-        ),
-        recv_ms=np.concatenate([block.recv_ms for _, block in blocks]),
-        counts=np.concatenate([block.counts for _, block in blocks]),
-        ts_ms=np.concatenate([block.ts_ms for _, block in blocks]),
-        values=np.concatenate([block.values for _, block in blocks]),
-    )
-    yield block, np.concatenate(partitions)
+__all__ = ["joined", "part_of"]
 
 
 def joined(

@@ -21,10 +21,12 @@ class Refusal:
     """Readings that will never be windowed; they become dead letters, or go to ``late``.
 
     Attributes:
+        partition: Partition of the record that had them.
         reason: ``None`` for late readings, which are an output of their own and no fault.
         body: A message in the batch form that holds only the refused readings.
     """
 
+    partition: int
     address: Address
     reason: RefusalReason | None
     detail: str
@@ -33,11 +35,16 @@ class Refusal:
 
 
 def refusals_of(
-    block: Block, readings: NDArray[np.intp], reason: RefusalReason | None, detail: str
+    partition: int,
+    block: Block,
+    readings: NDArray[np.intp],
+    reason: RefusalReason | None,
+    detail: str,
 ) -> Iterator[Refusal]:
     """One refusal for each message of a block that has some of the readings.
 
     Args:
+        partition: See `Refusal`.
         block: The messages.
         readings: Indices into the readings of the block, ascending.
         reason: See `Refusal`.
@@ -50,6 +57,7 @@ def refusals_of(
         columns = block.values[which].T.tolist()
         site, device = block.senders[block.sender[message]]
         yield Refusal(
+            partition,
             Address(site, device, block.stream),
             reason,
             detail,
