@@ -99,18 +99,28 @@ class Student:
         if windows.ndim != 3 or windows.shape[1:] != shape:
             msg = f"windows have shape {windows.shape}, {_title(self._manifest)} needs [n, {shape}]"
             raise ValueError(msg)
-        with np.errstate(over="ignore", invalid="ignore"):  # as models.features.scale
-            scaled = windows.astype(np.float32, copy=False) * self._factor + self._offset
-        valid = np.isfinite(scaled).all(axis=(1, 2))
-        # Operators such as Relu or Max may turn NaN into a number that looks like a score, and an
-        # infinity could reach the other windows of the batch.
-        scaled[~valid] = 0
-        outputs = [
-            self._infer(scaled[at : at + MAX_BATCH]) for at in range(0, len(scaled), MAX_BATCH)
-        ]
-        raw = np.concatenate([self._empty_output(), *outputs])
+        valid = np.ones(len(windows), np.bool_)
+        outputs = [self._empty_output()]
+        for at in range(0, len(windows), MAX_BATCH):
+            scaled = self._scaled(windows[at : at + MAX_BATCH], valid[at : at + MAX_BATCH])
+            outputs.append(self._infer(scaled))
+        raw = np.concatenate(outputs)
         valid &= np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
         return raw, valid
+
+    def _scaled(
+        self, windows: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Scale windows; those that are not finite become 0, and False in `valid`."""
+        with np.errstate(over="ignore", invalid="ignore"):  # as models.features.scale
+            scaled = windows.astype(np.float32, copy=False) * self._factor
+            scaled += self._offset
+            if not np.isfinite(scaled.sum()):  # seldom; the sum of finite numbers may overflow
+                valid[:] = np.isfinite(scaled).all(axis=(1, 2))
+                # Operators such as Relu or Max may turn NaN into a number that looks like a score,
+                # and an infinity could reach the other windows of the batch.
+                scaled[~valid] = 0
+        return scaled
 
     def _infer(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

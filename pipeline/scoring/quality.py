@@ -46,6 +46,9 @@ _HALF = 0.5
 _NAMED = 8
 """Most channels in a flag."""
 _MOST_KNOWN = 256
+_PART_BYTES = 400_000
+"""Windows looked at together: what is computed of them stays in the cache, and below the size from
+which a process gets its memory anew each time (`deploy.processes.memory`)."""
 _NARROW = 1e-3
 """A range is taken to be at least this wide, as a share of its larger end."""
 
@@ -177,8 +180,10 @@ class QualityCheck:
         """
         found: dict[int, list[str]] = {}
         if self._limits is not None:
+            most = max(1, _PART_BYTES // max(1, windows[:1].nbytes))
             with np.errstate(all="ignore"):  # a window may not be finite
-                self._flag_readings(windows, self._limits, found)
+                for start in range(0, len(windows), most):
+                    self._flag_readings(windows[start : start + most], start, self._limits, found)
         if self._rate_hz is not None and rates_hz is not None:
             for at in np.flatnonzero(rates_hz < _HALF * self._rate_hz).tolist():
                 found.setdefault(at, []).append("rate")
@@ -191,7 +196,7 @@ class QualityCheck:
         return qualities
 
     def _flag_readings(
-        self, windows: _Floats, limits: _Limits, found: dict[int, list[str]]
+        self, windows: _Floats, start: int, limits: _Limits, found: dict[int, list[str]]
     ) -> None:
         low, high = _reduced(np.minimum, windows), _reduced(np.maximum, windows)
         outside = _outside(windows, low, high, limits)
@@ -208,7 +213,7 @@ class QualityCheck:
             fits = self._fits(windows[rows], low[rows], high[rows], signs, limits)
             for at, flags in zip(rows.tolist(), self._flags_of(signs, fits), strict=True):
                 if flags:
-                    found[at] = flags
+                    found[start + at] = flags
 
     def _flags_of(self, signs: _Signs, fits: Sequence[tuple[_Places, _Bools]]) -> Iterator[_Flags]:
         """The flags of each odd window; the same signs always give the same flags."""
