@@ -27,10 +27,8 @@ __all__ = [
     "Unreadable",
     "columns",
     "decode_lines",
-    "encode_bundle",
     "encode_envelope",
     "encode_readings",
-    "encode_tick",
 ]
 
 MAX_RECV_MS = 2**53
@@ -131,20 +129,6 @@ def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: 
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
     body = orjson.Fragment(payload)
     return orjson.dumps({"d": (site, device, stream), "r": recv_ms, "b": body})
-
-
-def encode_tick(tick: Tick) -> bytes:
-    """Encode one line of a bundle that moves processing time.
-
-    >>> encode_tick(Tick(now_ms=1700000001000, since_ms=1700000000000))
-    b'{"tick":1700000001000,"since":1700000000000}'
-    """
-    return orjson.dumps({"tick": tick.now_ms, "since": tick.since_ms})
-
-
-def encode_bundle(envelopes: Sequence[bytes]) -> bytes:
-    """Encode the value of one record of the topic `readings`, with one envelope per line."""
-    return b"[" + b",\n".join(envelopes) + b"]"
 
 
 def decode_lines(value: bytes) -> list[Batch | Tick | Unreadable]:

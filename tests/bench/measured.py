@@ -71,7 +71,7 @@ async def bridge(args: argparse.Namespace) -> dict[str, Any]:
 async def line(args: argparse.Namespace) -> dict[str, Any]:
     """A log full of bundles -> window -> score -> log, nothing else in the process."""
     from ingest.clock import now_ms
-    from ingest.messages import encode_bundle, encode_envelope
+    from ingest.messages import encode_envelope
     from ingest.topics import READINGS, device_key, partition_of
     from models.artifact import read_artifact
     from models.session import Student
@@ -82,6 +82,7 @@ async def line(args: argparse.Namespace) -> dict[str, Any]:
     from pipeline.scoring.students import stream_plan
     from pipeline.settings import PipelineSettings
     from tests.bench.load import _template
+    from tests.fakes.records import encode_bundle
 
     settings = PipelineSettings()
     url = f"sqlite://{args.state / 'log.db'}"

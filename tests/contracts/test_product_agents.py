@@ -14,7 +14,7 @@ import pytest
 
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, read_until
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import LOG_TOPICS, READINGS, device_key, partition_of
 from models.artifact import read_artifact
@@ -27,6 +27,7 @@ from pipeline.points.points import Point
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec, slice_windows
+from tests.fakes.records import encode_bundle
 
 T0 = 1_750_000_000_000
 DEVICES = [f"engine-{i}" for i in range(6)]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ingest.blocks import decode_bundle
 from ingest.errors import RefusedMessage
-from ingest.messages import Tick, encode_bundle, encode_envelope, encode_tick
+from ingest.messages import Tick, encode_envelope
 from ingest.payloads import decode_payload
 from ingest.simulators.fleet import Fleet, FleetSettings
 from ingest.topics import READINGS, SCORES, device_key, parse_topic, partition_of
@@ -36,6 +36,7 @@ from pipeline.status.view import ModelStatus
 from pipeline.windows.devices import Devices, Outcome, StreamPlan
 from pipeline.windows.spec import WindowSpec
 from tests.dashboards.simulated_release import release_points
+from tests.fakes.records import encode_bundle, encode_tick
 from tests.fakes.scores import records_of
 
 LENGTH_MS = 300_000

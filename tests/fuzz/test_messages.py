@@ -18,7 +18,7 @@ from ingest.decoderfile import StoreUnusable
 from ingest.decoders import Decoders
 from ingest.errors import RefusedMessage
 from ingest.intake import Intake
-from ingest.messages import Batch, columns, encode_bundle, encode_envelope
+from ingest.messages import Batch, columns, encode_envelope
 from ingest.payloads import decode_payload, event_times
 from ingest.settings import IngestSettings
 from ingest.sparkplug.decoder import Sparkplug
@@ -26,6 +26,7 @@ from ingest.sparkplug.names import SparkplugMapping
 from ingest.sparkplug.store import SparkplugStore
 from ingest.sparkplug.wire import decode_sparkplug
 from tests.fakes.log import FakeLog, body
+from tests.fakes.records import encode_bundle
 from tests.fakes.sparkplugnode import EdgeNode
 from tests.fuzz import strategies as any_of
 from tests.fuzz.limits import MEMORY, examples, within

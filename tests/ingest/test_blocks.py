@@ -20,8 +20,9 @@ from ingest.blocks import (
     encode_record,
 )
 from ingest.errors import RefusalReason
-from ingest.messages import Batch, Tick, Unreadable, encode_bundle, encode_envelope
+from ingest.messages import Batch, Tick, Unreadable, encode_envelope
 from ingest.payloads import MAX_FLOAT32, YEAR_2000_MS
+from tests.fakes.records import encode_bundle
 from tests.fuzz.limits import examples, within
 from tests.fuzz.strategies import nearly
 from tests.fuzz.targets import record as decode_any

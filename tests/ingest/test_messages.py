@@ -14,16 +14,7 @@ from pydantic import ValidationError
 from ingest import payloads
 from ingest.blocks import decode_bundle
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.messages import (
-    Batch,
-    Tick,
-    Unreadable,
-    columns,
-    encode_bundle,
-    encode_envelope,
-    encode_readings,
-    encode_tick,
-)
+from ingest.messages import Batch, Tick, Unreadable, columns, encode_envelope, encode_readings
 from ingest.payloads import (
     MAX_CHANNELS,
     MAX_PAYLOAD_BYTES,
@@ -39,6 +30,7 @@ from ingest.payloads import (
     unit_advice,
 )
 from ingest.topics import Address
+from tests.fakes.records import encode_bundle, encode_tick
 
 T0 = 1_700_000_000_000
 ONE = {"ts": T0, "values": {"T24": 641.8, "T30": 1589}}

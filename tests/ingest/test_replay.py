@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ingest.blocks import decode_bundle
 from ingest.bridge import Bridge
-from ingest.messages import Batch, columns, encode_bundle, encode_envelope
+from ingest.messages import Batch, columns, encode_envelope
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.endpoint import Endpoint
@@ -27,6 +27,7 @@ from tests.fakes.log import FakeLog, until
 from tests.fakes.mqttbroker import ScriptedBroker
 from tests.fakes.onedevice import OneDevice
 from tests.fakes.ports import free_port
+from tests.fakes.records import encode_bundle
 
 NOW_MS = 1_700_000_000_000
 NOWHERE = Endpoint("127.0.0.1", 1, "replay")

@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 from deploy.cli import main
 from ingest.labels import encode_label_record, label_key
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import LABELS, READINGS
 from pipeline.log.locallog import SqliteLog, open_log
 from tests.fakes.recordings import T0_MS, label
+from tests.fakes.records import encode_bundle
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from deploy.stack.topics import site_topics
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, create_topics
 from ingest.labels import decode_label_record, label_log_record
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import READINGS
 from pipeline.errors import RecordingUnavailable
 from tests.fakes.ports import free_port
 from tests.fakes.recordings import T0_MS, label
+from tests.fakes.records import encode_bundle
 
 PARTITIONS = 2
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from ingest.blocks import decode_bundle
-from ingest.messages import Batch, Tick, encode_bundle, encode_envelope, encode_tick
+from ingest.blocks import decode_record
+from ingest.messages import Tick, encode_envelope
 from ingest.topics import READINGS, device_key, partition_of
 from models.artifact import write_artifact
 from models.dummy import dummy_draft, dummy_onnx
@@ -30,6 +30,7 @@ from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 from pipeline.stores.resultsfile import ResultsFile
 from pipeline.windows.devices import Devices
+from tests.fakes.records import as_columns, encode_bundle, encode_tick
 from tests.fakes.scores import Closed, records_of
 from tests.fakes.windows import closed_windows
 
@@ -70,12 +71,12 @@ class Plant:
         return Explainer(find, log, self.folder / "registry", PipelineSettings())
 
     def send(self, *lines: bytes, device: str = "press-1") -> None:
-        """Append one bundle to the log, apply it, and score what closes."""
+        """Append one record to the log, apply it, and score what closes; its form alternates."""
         partition = partition_of(device_key("plant", device), PARTITIONS)
         value = encode_bundle(lines)
+        value = as_columns(value) if len(self.scored) % 2 else value
         (offset,) = self.log.append([NewRecord(READINGS, value, partition=partition)]).result()
-        items: list[Batch | Tick] = decode_bundle(value)  # type: ignore[assignment]
-        batches = self.devices.apply(partition, offset, items).windows
+        batches = self.devices.apply(partition, offset, decode_record(value)).windows
         closed = closed_windows(batches)
         student_of = {self.student.manifest.stream: self.student}.get
         scored = score_windows(batches, student_of, T0)

@@ -15,13 +15,14 @@ from deploy.stack.topics import changelog_topic, site_topics
 from ingest.deadletter import decode_dead_letter
 from ingest.kafka import KafkaEndpoint, KafkaLogWriter, KafkaProbe, create_topics, read_until
 from ingest.logwriter import LogRecord
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_envelope
 from ingest.payloads import MAX_READINGS, decode_payload
 from ingest.topics import DEAD_LETTERS, READINGS, device_key, partition_of
 from pipeline.app import KafkaLink, ScoringApp, create_scoring_app
 from pipeline.settings import PipelineSettings
 from pipeline.windows.devices import StreamPlan
 from pipeline.windows.spec import WindowSpec
+from tests.fakes.records import encode_bundle
 
 pytestmark = pytest.mark.needs_kafka_server
 KAFKAS_LIMIT = 1_048_588

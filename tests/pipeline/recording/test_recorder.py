@@ -15,7 +15,7 @@ import pytest
 
 from ingest.labels import LabelRecord, decode_label_record, encode_label_record, label_key
 from ingest.logwriter import LogRecord
-from ingest.messages import Tick, encode_bundle, encode_envelope, encode_tick
+from ingest.messages import Tick, encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import LABELS, READINGS
 from pipeline.errors import RecordingUnavailable
@@ -25,6 +25,7 @@ from pipeline.recording.parquetfile import write_part
 from pipeline.recording.recorder import Recorder
 from pipeline.recording.source import Ends, LogRecords, Place, Record
 from tests.fakes.recordings import T0_MS, label
+from tests.fakes.records import as_columns, encode_bundle, encode_tick
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,6 +50,7 @@ def reading(number: int, device: str = "engine-1") -> bytes:
 def bundle(*numbers: int) -> LogRecord:
     tick = encode_tick(Tick(T0_MS, T0_MS))
     value = encode_bundle([*map(reading, numbers), tick])
+    value = as_columns(value) if numbers[0] % 2 else value
     return LogRecord(READINGS, numbers[0] % 2, None, value, T0_MS)
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from ingest.clock import steady_ms
 from ingest.deadletter import decode_dead_letter
-from ingest.messages import encode_bundle, encode_envelope
+from ingest.messages import encode_envelope
 from ingest.payloads import encode_payload
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
 from pipeline.points.scorecolumns import ScoreColumns
@@ -26,6 +26,7 @@ from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import Devices, StreamPlan
 from pipeline.windows.spec import WindowSpec
 from pipeline.windows.windowbatch import WindowBatch
+from tests.fakes.records import encode_bundle
 
 T0 = 1_700_000_000_000
 PLAN = StreamPlan("m", ("a",), WindowSpec(length=2, hop=1, lateness_ms=0))
