@@ -17,10 +17,10 @@ from models.tasks.registry import find_task
 
 __all__ = ["MAX_BATCH", "Student"]
 
-# Windows per run. Measured with the starter students in the allocator of a gateway, which maps large
-# buffers anew each time (`deploy.processes.memory`): the time per window of rul-fd001 is the same
-# from 16 to 64, that of har-waist and forecast-transformer is 30 % and 60 % more at 64 than at 24,
-# because their intermediate tensors become large. Below 16 the calls cost more.
+# Windows per run. Measured with the starter students in the allocator of a gateway, which maps
+# large buffers anew each time (`deploy.processes.memory`): the time per window of rul-fd001 is the
+# same from 16 to 64, that of har-waist and forecast-transformer is 30 % and 60 % more at 64 than at
+# 24, because their intermediate tensors become large. Below 16 the calls cost more.
 MAX_BATCH = 24
 
 
