@@ -400,11 +400,16 @@ def _create_app(
     if scheme not in {"sqlite", "kafka"}:
         message = f"log URL {log_url!r}: use sqlite:///path/to/log.db or kafka://host:port"
         raise PipelineError(message)
-    app_type, options = faust.App, {}
+    app_type: type[faust.App]
+    options: dict[str, Any] = {}
     if _is_kafka(log_url):
         from pipeline.log.kafkatransport import KafkaApp
 
         app_type, options = KafkaApp, _kafka_options(settings, kafka)
+    else:
+        from pipeline.log.sqlitetransport import LocalApp
+
+        app_type = LocalApp
     folder = data_dir / role
     folder.mkdir(parents=True, exist_ok=True)
     return app_type(

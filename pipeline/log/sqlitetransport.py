@@ -14,6 +14,7 @@ import asyncio
 from sqlite3 import sqlite_version
 from typing import Any, ClassVar
 
+import faust
 from faust.exceptions import ImproperlyConfigured
 from faust.transport import base
 from faust.types.enums import ProcessingGuarantee
@@ -22,7 +23,7 @@ from pipeline.log.locallog import SqliteLog, open_log
 from pipeline.log.sqliteconsumer import Consumer
 from pipeline.log.sqliteproducer import Producer
 
-__all__ = ["Transport"]
+__all__ = ["LocalApp", "Transport"]
 
 
 class Transport(base.Transport):  # type: ignore[misc]
@@ -58,3 +59,19 @@ class Transport(base.Transport):  # type: ignore[misc]
         if "partitions" in options:
             options["partitions"] = int(options["partitions"])
         return await asyncio.to_thread(open_log, self.url[0].path, **options)
+
+
+class LocalApp(faust.App):  # type: ignore[misc]
+    """A Faust app on ``sqlite://`` with the `Transport` of this file."""
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    def on_rebalance_return(self) -> None:
+        """Called by Faust when the rebalance handlers have ended.
+
+        A short recovery has ended by then. Faust has dropped its sensor state with it and would
+        log a warning, so its method is skipped.
+        """
+        if self._rebalancing_sensor_state:
+            super().on_rebalance_return()
