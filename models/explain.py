@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from models.errors import ScoreFailed
 from models.manifest import Manifest
-from models.session import MAX_BATCH, Student
+from models.session import Student
 from models.tasks.columns import row_of
 from models.tasks.moved import Moved, Neutral
 from models.tasks.registry import find_task
@@ -46,6 +46,9 @@ SPANS = 10
 
 Baseline = Literal["middle", "mean", "line", "expected"]
 """What readings were replaced by; see the text of this module. `mean` is in place of `middle`."""
+
+_AT_ONCE = 64
+"""Windows with replaced readings that are in memory at the same time."""
 
 _Span = tuple[int, int]
 
@@ -174,8 +177,8 @@ class _Occlusion:
         length, channels = self.window.shape
         parts = [(span, place, self.partly) for span in spans for place in range(channels)]
         parts += [((0, length), place, self.whole) for place in range(channels)]
-        for at in range(0, len(parts), MAX_BATCH):
-            chosen = parts[at : at + MAX_BATCH]
+        for at in range(0, len(parts), _AT_ONCE):
+            chosen = parts[at : at + _AT_ONCE]
             batch = np.repeat(self.window[None], len(chosen), axis=0)
             for row, ((first, end), place, baseline) in enumerate(chosen):
                 batch[row, first:end, place] = self._neutral(first, end, place, baseline)
