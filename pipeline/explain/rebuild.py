@@ -164,7 +164,8 @@ def _windows(
     place: dict[int, int] = {}
     for item in items:
         if isinstance(item, Tick):
-            yield from slab.advance(rows, item.now_ms, item.since_ms)[0]
+            if slab.pending(rows)[0]:
+                yield from slab.advance(rows, item.now_ms, item.since_ms)[0]
             continue
         try:
             values = columns(item, channels)

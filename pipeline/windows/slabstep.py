@@ -109,7 +109,8 @@ def take_messages(state: SlabState, messages: Messages) -> SlabStep:
         return SlabStep(windowed, duplicate, corrected, _NONE, _NONE, [])
     parts: list[SlabWindows] = []
     closed: list[tuple[int, Window]] = []
-    late, future = [_NONE], [_NONE]
+    late: list[NDArray[np.intp]] = []
+    future: list[NDArray[np.intp]] = []
     numbers = state.numbers[readings.rows]
     is_odd = _disordered(state, readings, numbers)
     if is_odd is None:
@@ -138,8 +139,8 @@ def take_messages(state: SlabState, messages: Messages) -> SlabStep:
         windowed,
         duplicate,
         corrected,
-        np.sort(np.concatenate(late)),
-        np.sort(np.concatenate(future)),
+        np.sort(np.concatenate(late)) if late else _NONE,
+        np.sort(np.concatenate(future)) if future else _NONE,
         join_parts([*parts, *join_windows(closed)]),
     )
 
