@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +41,10 @@ from numpy.typing import NDArray
 from ingest.blocks import Block
 from ingest.errors import RefusalReason
 from ingest.messages import Batch, Tick, Unreadable
-from ingest.roster import Elapsed, Roster, RosterLimits
+from ingest.roster import RosterLimits
 from pipeline.errors import SnapshotError
 from pipeline.status.counters import DeviceAccount, Totals
+from pipeline.windows.accountcopies import AccountCopies
 from pipeline.windows.arrivals import Arrival, Arrivals, Place
 from pipeline.windows.devicetable import (
     CORRECTED,
@@ -58,11 +58,11 @@ from pipeline.windows.devicetable import (
     Key,
 )
 from pipeline.windows.joining import joined, part_of
-from pipeline.windows.refusals import Refusal, refusals_of
+from pipeline.windows.membership import Membership, device_limits
+from pipeline.windows.refusals import Outcome, Refusal, refusals_of
 from pipeline.windows.rows import decode_row
 from pipeline.windows.slabgroups import SlabGroups, StreamPlan
 from pipeline.windows.slabwindows import SlabWindows
-from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = [
     "Devices",
@@ -80,30 +80,12 @@ _MAX_WITHOUT_STUDENT = 500
 """Devices without a student that get an account of their own; the rest share one per partition."""
 _SHARED = "-"
 """Site of the account that devices without a student, removed and refused ones share."""
-_DAY_MS = 86_400_000
-_EXPIRE_EVERY_MS = 60_000
 _LATE = "behind the watermark, or a correction after its windows had closed"
 
 Plans = Callable[[str], StreamPlan | None]
 """Finds the plan of a stream; ``None`` when no student scores it."""
 Record = tuple[int, int, Sequence[Block | Batch | Tick | Unreadable]]
 """Partition, offset and items of a record."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The result of records: windows to score, refused and late readings.
-
-    Attributes:
-        unreadable: With the partition of the record.
-        readings: Number of readings that were not applied before.
-    """
-
-    windows: list[WindowBatch] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
-    late: list[Refusal] = field(default_factory=list)
-    unreadable: list[tuple[int, Unreadable]] = field(default_factory=list)
-    readings: int = 0
 
 
 class Devices:
@@ -132,17 +114,12 @@ class Devices:
         self._table = DeviceTable()
         self._groups = SlabGroups(self._table)
         self._saved: dict[int, bytes] = {}  # windows of devices whose student is unknown so far
-        self._roster = Roster[Key](limits or device_limits())
-        self._elapsed = Elapsed()
-        self._expired_ms = 0
+        self._members = Membership(self._table, limits)
+        self._copies = AccountCopies(self._table, self._groups)
         self._records = 0  # applied so far
-        self._highest: dict[int, int] = {}  # partition -> highest offset that a device holds
         self._arrived: dict[tuple[int, tuple[str, ...]], list[Arrival]] = {}  # for the next step
         self._gone: dict[str, int] = {}  # names of removed devices, whose rows are to be deleted
-        self._in_order: list[Key] | None = []  # None: a device was removed
-        self._copies: dict[Key, DeviceAccount] = {}
         self._without_student = 0
-        self._opened: list[tuple[int, Key]] = []  # between `restore_some` and `end_restore`
 
     def apply(
         self, partition: int, offset: int, items: Sequence[Block | Batch | Tick | Unreadable]
@@ -169,9 +146,10 @@ class Devices:
             flows = [flow for flow in flows if self._take_until_tick(flow, ticks, outcome)]
             self._step_arrived(outcome)
             for tick, places in ticks.items():
-                self._elapsed.advance(tick.now_ms)
+                self._members.pass_time(tick.now_ms)
                 self._apply_tick(tick, places, outcome)
-        self._expire()
+        for key in self._members.expired():
+            self._remove(key)
         return outcome
 
     def _take_until_tick(
@@ -206,13 +184,7 @@ class Devices:
 
         Copies only the accounts that have changed since the last call.
         """
-        table = self._table
-        for slot in np.flatnonzero(table.changed).tolist():
-            self._copies[table.key(slot)] = table.account(slot, self._groups.rate_hz(slot))
-        table.changed[:] = False
-        if self._in_order is None or len(self._in_order) != len(table):
-            self._in_order = sorted(self._copies)
-        return [self._copies[key] for key in self._in_order]
+        return self._copies.all()
 
     def totals(self) -> Totals:
         """Sums over `accounts()`, at a cost that does not grow with their number."""
@@ -243,8 +215,6 @@ class Devices:
         gone = set(partitions)
         for slot in self._table.in_partitions(gone):
             self._forget(slot)
-        for partition in gone:
-            self._highest.pop(partition, None)
         self._gone = {name: at for name, at in self._gone.items() if at not in gone}
         if not len(self._table):
             self._without_student = 0
@@ -256,69 +226,24 @@ class Devices:
 
     def restore_some(self, names: Iterable[str], partition_of: Callable[[str, str], int]) -> None:
         """Open some of the saved devices; `end_restore` must follow before a record."""
+        slots = []
         for name in names:
-            site, device, _ = key = _key(name)
+            site, device, stream = name.split("/")
+            key = (site, device, stream)
             if self._table.slot_of(key) is None:
                 shared = site == _SHARED
                 partition = int(device.rpartition("-")[2]) if shared else partition_of(site, device)
-                slot = self._open(key, partition)
+                slots.append(self._open(key, partition))
                 if not shared:
-                    recv_ms = int(self._table.last_recv_ms[slot])
-                    self._opened.append((max(0, recv_ms), key))
+                    self._members.restore(slots[-1])
+        self._note_pending(np.array(slots, dtype=np.intp))
 
     def end_restore(self) -> None:
-        """Note the silence of the devices opened, relative to the one that was heard last.
-
-        At most half the term counts, so that a wrong clock in one row removes nobody at once.
-        """
-        limits, opened = self._roster.limits, sorted(self._opened)
-        self._opened.clear()
-        for recv_ms, key in opened:
-            slot = self._table.slot_of(key)
-            if slot is None:  # its partition was taken away meanwhile
-                continue
-            is_known = self._table.counters[WINDOWS, slot] > 0
-            most_ms = (limits.keep_ms if is_known else limits.keep_stranger_ms) // 2
-            silent_ms = min(opened[-1][0] - recv_ms, most_ms)
-            self._roster.restore(key, self._elapsed.ms - silent_ms, is_known=bool(is_known))
-        for key in self._roster.trim():
+        """Note how long the devices opened have been silent."""
+        for key in self._members.end_restore():
             self._remove(key)
 
     # -- who has state ----------------------------------------------------------------------
-
-    def _note_heard(self, slots: NDArray[np.intp], recv_ms: NDArray[np.int64]) -> None:
-        """Note that devices were heard; the roster is told when it has to decide."""
-        self._elapsed.advance(int(recv_ms[0]))
-        self._table.heard_ms[slots] = self._elapsed.advance(int(recv_ms[-1]))
-        self._table.heard[slots] = True
-
-    def _tell_roster(self) -> None:
-        """Tell the roster who was heard since it was told last, in the order of time."""
-        table = self._table
-        slots = np.flatnonzero(table.heard)
-        slots = slots[np.argsort(table.heard_ms[slots], kind="stable")]
-        table.heard[slots] = False
-        known = table.counters[WINDOWS, slots] > 0
-        for slot, heard_ms, is_known in zip(
-            slots.tolist(), table.heard_ms[slots].tolist(), known.tolist(), strict=True
-        ):
-            key = table.key(slot)
-            if is_known and key[0] != _SHARED:
-                self._roster.know(key, heard_ms)
-            else:
-                self._roster.hear(key, heard_ms)
-
-    def _expire(self) -> None:
-        """Remove devices that have been silent for too long, some every minute."""
-        if self._elapsed.ms - self._expired_ms >= _EXPIRE_EVERY_MS:
-            self._expired_ms = self._elapsed.ms
-            self._tell_roster()
-            for key in self._roster.expire(self._elapsed.ms, self._is_saved):
-                self._remove(key)
-
-    def _is_saved(self, key: Key) -> bool:
-        slot = self._table.slot_of(key)
-        return slot is None or not self._table.dirty[slot]
 
     def _remove(self, key: Key) -> None:
         """Remove the state of a device; its counters go to the shared account."""
@@ -341,9 +266,8 @@ class Devices:
         self._groups.close(slot)
         self._saved.pop(slot, None)
         self._table.remove(slot)
-        self._roster.discard(key)
-        self._copies.pop(key, None)
-        self._in_order = None
+        self._members.discard(key)
+        self._copies.forget(key)
 
     # -- devices of a block -----------------------------------------------------------------
 
@@ -353,8 +277,7 @@ class Devices:
         found = [known.get(sender, -1) for sender in block.senders]
         if -1 in found:
             here = np.array([slot for slot in found if slot >= 0], dtype=np.intp)
-            self._table.heard_ms[here] = self._elapsed.ms  # who sends now makes no room for others
-            self._table.heard[here] = True
+            self._members.hear_now(here)  # who sends now makes no room for others
             for at, (site, device) in enumerate(block.senders):
                 if found[at] < 0:
                     found[at] = self._add_device((site, device, block.stream), partition)
@@ -370,13 +293,14 @@ class Devices:
             if self._without_student >= _MAX_WITHOUT_STUDENT:
                 return self._shared_slot(partition)
             self._without_student += 1
-        self._tell_roster()
-        leaving = self._roster.admit(key, self._elapsed.ms, self._is_saved)
+        leaving = self._members.admit(key)
         if leaving is None:
             return self._shared_slot(partition)
         for each in leaving:
             self._remove(each)
-        return self._open(key, partition)
+        slot = self._open(key, partition)
+        self._note_pending(np.array([slot]))
+        return slot
 
     def _shared_slot(self, partition: int) -> int:
         key = _shared_key(partition)
@@ -393,8 +317,6 @@ class Devices:
                 saved = decode_row(key, row)
                 self._table.load(slot, saved)
                 self._saved[slot] = saved.snapshot
-                applied = int(self._table.applied[slot])
-                self._highest[partition] = max(applied, self._highest.get(partition, -1))
             except (SnapshotError, OverflowError) as exc:
                 self._note_reset(key, exc)
             plan = self._plans(key[2])
@@ -410,28 +332,17 @@ class Devices:
         except SnapshotError as exc:
             self._note_reset(self._table.key(slot), exc)
             self._groups.open(slot, plan, b"")
-        if saved:
-            slab, row = self._groups[int(self._table.group[slot])].slab, self._table.row[slot]
-            self._table.pending[slot] = slab.pending(np.array([row], dtype=np.int32))[0]
+
+    def _note_pending(self, slots: NDArray[np.intp]) -> None:
+        for number, chosen in self._groups.by_group(slots):
+            if number >= 0:
+                slab, some = self._groups[number].slab, slots[chosen]
+                self._table.pending[some] = slab.pending(self._table.row[some])
 
     def _note_reset(self, key: Key, exc: Exception) -> None:
         """Count a device that starts empty; unusable state of one must not stop all the others."""
         self.reset_total += 1
         log.error("%s starts with empty windows: %s", "/".join(key), exc)
-
-    def _skips(self, slots: NDArray[np.intp], place: Place) -> NDArray[np.bool_] | None:
-        """Whether devices hold a record already, decided at their first item in it; None: none."""
-        table = self._table
-        if place.offset > self._highest.get(place.partition, -1):
-            self._highest[place.partition] = place.offset
-            table.skips[slots] = False
-            table.decided[slots] = place.number
-            return None
-        new = slots[table.decided[slots] != place.number]
-        table.skips[new] = table.applied[new] >= place.offset
-        table.decided[new] = place.number
-        skips = table.skips[slots]
-        return skips if skips.any() else None
 
     # -- items of records -------------------------------------------------------------------
 
@@ -439,14 +350,14 @@ class Devices:
         """Take the messages of a block for the next step, or refuse them."""
         table, partition = self._table, place.partition
         slots = self._slots_of(block, partition)
-        skips = self._skips(slots, place)
+        skips = table.holds(slots, *place)
         if skips is not None:
             if skips.all():
                 return
             block, slots = part_of(block, ~skips), slots[~skips]
         table.applied[slots] = place.offset
         table.mark(slots)
-        self._note_heard(slots, block.recv_ms)
+        self._members.hear(slots, block.recv_ms)
         outcome.readings += len(block.ts_ms)
         plan = self._plans(block.stream)
         if plan is None:
@@ -460,7 +371,7 @@ class Devices:
         if is_shared.any():
             none, others = part_of(block, is_shared), slots[is_shared]
             reason = RefusalReason.too_many_devices
-            self._refuse(partition, none, others, reason, self._full(), outcome)
+            self._refuse(partition, none, others, reason, self._members.no_room(), outcome)
             if is_shared.all():
                 return
             block, slots = part_of(block, ~is_shared), slots[~is_shared]
@@ -514,9 +425,8 @@ class Devices:
         for counter, counts in ((DUPLICATE, step.duplicate), (CORRECTED, step.corrected)):
             if counts.any():
                 table.count(at, counter, counts)
-        slots = np.unique(at)
-        table.set_gaps(slots, slab.gaps[table.row[slots]])
-        table.pending[slots] = slab.pending(table.row[slots])
+        table.set_gaps(at, slab.gaps[rows])
+        table.pending[at] = slab.pending(rows)
         if len(step.late):
             table.count(at, LATE, arrivals.messages_of(step.late))
             outcome.late.extend(arrivals.refusals(step.late, None, _LATE))
@@ -532,7 +442,7 @@ class Devices:
         waiting = np.flatnonzero(table.pending)
         for place in places:
             slots = waiting[table.partition[waiting] == place.partition]
-            skips = self._skips(slots, place)
+            skips = table.holds(slots, *place)
             table.ticked[slots if skips is None else slots[~skips]] = place.offset
         slots = waiting[table.ticked[waiting] >= 0]
         offsets = table.ticked[slots]
@@ -549,26 +459,10 @@ class Devices:
                 self._note_closed(number, windows, outcome)
 
     def _note_closed(self, number: int, closed: Iterable[SlabWindows], outcome: Outcome) -> None:
-        table, group = self._table, self._groups[number]
         for windows in closed:
-            slots = group.slots[windows.row]
-            table.count(slots, WINDOWS, np.ones(len(slots), dtype=np.int64))
-            outcome.windows.append(
-                WindowBatch(
-                    stream=group.stream,
-                    senders=[table.key(slot)[:2] for slot in slots.tolist()],
-                    partition=table.partition[slots],
-                    values=windows.values,
-                    start_ms=windows.start_ms,
-                    end_ms=windows.end_ms,
-                    readings=windows.readings,
-                    gaps=windows.gaps,
-                    recv_ms=windows.recv_ms,
-                    made_up=windows.made_up,
-                    rate_hz=windows.rate_hz,
-                    run_ms=windows.run_ms,
-                )
-            )
+            slots, batch = self._groups.batch(number, windows)
+            self._table.count(slots, WINDOWS, np.ones(len(slots), dtype=np.int64))
+            outcome.windows.append(batch)
 
     def _refuse(
         self,
@@ -587,38 +481,9 @@ class Devices:
         every = np.arange(len(block.ts_ms))
         outcome.refused.extend(refusals_of(partition, block, every, reason, detail))
 
-    def _full(self) -> str:
-        self._tell_roster()
-        limits = self._roster.limits
-        return (
-            f"no room for one more device: {len(self._roster)} of {limits.most} have state, "
-            f"{self._roster.strangers} of {limits.most_strangers} have never closed a window"
-        )
-
-
-def device_limits(most: int = 50_000, days: float = 30.0) -> RosterLimits:
-    """The limits of the window state of a worker.
-
-    Args:
-        most: Most device streams; half of them may be strangers, which have closed no window.
-        days: Days of silence after which a known device goes; a stranger goes after one.
-    """
-    return RosterLimits(
-        most=most,
-        most_strangers=max(1, most // 2),
-        keep_ms=round(days * _DAY_MS),
-        keep_stranger_ms=min(round(days * _DAY_MS), _DAY_MS),
-        protect_ms=min(round(days * _DAY_MS), _DAY_MS),
-    )
-
 
 def _shared_key(partition: int) -> Key:
     return (_SHARED, f"others-{partition}", "-")
-
-
-def _key(name: str) -> Key:
-    site, device, stream = name.split("/")
-    return site, device, stream
 
 
 def _missing(block: Block, plan: StreamPlan) -> list[str]:

@@ -48,6 +48,7 @@ NO_TIME = -(2**63)
         "windows",
     )
 )
+_SAVED_AT = [COUNTERS.index(name) for name in COUNTER_NAMES]
 _ROOM = 64
 
 
@@ -81,6 +82,7 @@ class DeviceTable:
         self.slots: dict[str, dict[tuple[str, str], int]] = {}
         self._free: list[int] = []
         self._count = 0
+        self._highest: dict[int, int] = {}  # partition -> highest offset that a device may hold
         self.partition = np.empty(0, dtype=np.int32)
         self.shared = np.empty(0, dtype=np.bool_)
         self.applied = np.empty(0, dtype=np.int64)
@@ -149,14 +151,37 @@ class DeviceTable:
         Raises:
             OverflowError: A number does not fit into 64 bits; nothing has changed.
         """
-        found = dict(zip(COUNTERS, saved.counters, strict=True))
-        counters = np.array([found[name] for name in COUNTER_NAMES], dtype=np.int64)
-        times = np.array([found["last_event_ms"], found["last_recv_ms"], saved.offset])
-        self.add_counters(slot, counters)
-        times[:2][times[:2] == 0] = NO_TIME
-        self.last_event_ms[slot], self.last_recv_ms[slot] = times[:2]
-        if saved.partition == self.partition[slot]:  # an offset is valid in its partition only
-            self.applied[slot] = times[2]
+        numbers = np.array((*saved.counters, saved.offset), dtype=np.int64)
+        self.add_counters(slot, numbers[_SAVED_AT])
+        *_, event_ms, recv_ms, _ = saved.counters
+        self.last_event_ms[slot] = event_ms or NO_TIME
+        self.last_recv_ms[slot] = recv_ms or NO_TIME
+        partition = int(self.partition[slot])
+        if saved.partition == partition:  # an offset is valid in its partition only
+            self.applied[slot] = saved.offset
+            self._highest[partition] = max(saved.offset, self._highest.get(partition, -1))
+
+    def holds(
+        self, slots: NDArray[np.intp], partition: int, offset: int, number: int
+    ) -> NDArray[np.bool_] | None:
+        """Whether devices hold a record already, decided at their first item in it; None: none.
+
+        Args:
+            slots: The devices.
+            partition: Partition of the record.
+            offset: Offset of the record.
+            number: Its number in the life of the worker.
+        """
+        if offset > self._highest.get(partition, -1):
+            self._highest[partition] = offset
+            self.skips[slots] = False
+            self.decided[slots] = number
+            return None
+        new = slots[self.decided[slots] != number]
+        self.skips[new] = self.applied[new] >= offset
+        self.decided[new] = number
+        skips = self.skips[slots]
+        return skips if skips.any() else None
 
     def rows(self, slots: NDArray[np.intp], snapshots: Iterable[bytes]) -> list[DirtyRow]:
         """Partition, name and saved row of some devices."""
@@ -204,9 +229,13 @@ class DeviceTable:
         self.sums += counters
 
     def set_gaps(self, slots: NDArray[np.intp], gaps: NDArray[np.int64]) -> None:
-        """Note the gaps of devices; no slot may repeat."""
-        self.sums[GAPS] += (gaps - self.counters[GAPS, slots]).sum()
-        self.counters[GAPS, slots] = gaps
+        """Note the gaps of devices; slots may repeat, with the same number."""
+        has_changed = gaps != self.counters[GAPS, slots]
+        if has_changed.any():
+            changed, first = np.unique(slots[has_changed], return_index=True)
+            gaps = gaps[has_changed][first]
+            self.sums[GAPS] += (gaps - self.counters[GAPS, changed]).sum()
+            self.counters[GAPS, changed] = gaps
 
     def mark(self, slots: NDArray[np.intp]) -> None:
         """Note that state and account of devices have changed."""

@@ -1,19 +1,21 @@
-"""Readings that no window takes, as bodies of messages: dead letters, and late readings. Pure."""
+"""What becomes of records: windows, and as bodies of messages what no window takes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.blocks import Block
 from ingest.errors import RefusalReason
+from ingest.messages import Unreadable
 from ingest.payloads import encode_payload
 from ingest.topics import Address
+from pipeline.windows.windowbatch import WindowBatch
 
-__all__ = ["Refusal", "refusals_of"]
+__all__ = ["Outcome", "Refusal", "refusals_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,22 @@ class Refusal:
     detail: str
     recv_ms: int
     body: bytes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The result of records: windows to score, refused and late readings.
+
+    Attributes:
+        unreadable: With the partition of the record.
+        readings: Number of readings that were not applied before.
+    """
+
+    windows: list[WindowBatch] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    late: list[Refusal] = field(default_factory=list)
+    unreadable: list[tuple[int, Unreadable]] = field(default_factory=list)
+    readings: int = 0
 
 
 def refusals_of(

@@ -98,7 +98,7 @@ def decode_row(key: Sequence[str], row: bytes) -> SavedRow:
         if not found.keys() <= _KNOWN:
             message = f"window state of {name} has unknown counters {sorted(found.keys() - _KNOWN)}"
             raise SnapshotError(message)
-        counters = tuple(int(found.get(each) or 0) for each in COUNTERS)
+        counters = tuple([int(found.get(each) or 0) for each in COUNTERS])
         return SavedRow(int(head["partition"]), int(head["offset"]), counters, row[end:])
     except (
         struct.error,

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.windows.devicetable import DeviceTable
 from pipeline.windows.slab import StreamSlab
+from pipeline.windows.slabwindows import SlabWindows
 from pipeline.windows.spec import WindowSpec
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["SlabGroup", "SlabGroups", "StreamPlan"]
 
@@ -94,6 +96,25 @@ class SlabGroups:
         """See `StreamSlab.rate_hz`; None without windows."""
         number = int(self._table.group[slot])
         return None if number < 0 else self._groups[number].slab.rate_hz(int(self._table.row[slot]))
+
+    def batch(self, number: int, windows: SlabWindows) -> tuple[NDArray[np.intp], WindowBatch]:
+        """Closed windows of a group with their devices: the slot of each, and what is scored."""
+        group, table = self._groups[number], self._table
+        slots = group.slots[windows.row]
+        return slots, WindowBatch(
+            stream=group.stream,
+            senders=[table.key(slot)[:2] for slot in slots.tolist()],
+            partition=table.partition[slots],
+            values=windows.values,
+            start_ms=windows.start_ms,
+            end_ms=windows.end_ms,
+            readings=windows.readings,
+            gaps=windows.gaps,
+            recv_ms=windows.recv_ms,
+            made_up=windows.made_up,
+            rate_hz=windows.rate_hz,
+            run_ms=windows.run_ms,
+        )
 
     def by_group(self, slots: NDArray[np.intp]) -> list[tuple[int, NDArray[np.bool_]]]:
         """Numbers of the groups of some devices (-1: none), with a mask of those in each."""
