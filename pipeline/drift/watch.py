@@ -62,7 +62,7 @@ class Drift:
 
 
 class DriftWatch:
-    """Counts windows as they are scored, and judges a stream whenever a block is full.
+    """Counts scored windows, a few hundred at a time, and judges a stream for each full block.
 
     Args:
         student_of: Returns the student of a stream.

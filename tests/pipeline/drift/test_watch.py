@@ -232,3 +232,30 @@ def test_counts_cover_the_newest_blocks():
     counts = Counts(1)
     assert counts.blocks == 0
     assert counts.newest(SPAN).windows == 0
+
+
+def test_what_is_judged_does_not_depend_on_how_the_windows_came_together():
+    manifest, devices, total = student(), 3, 7 * BLOCK + 50
+    values = readings(total, manifest.window.length)
+    odd = RANDOM.random(total) < 0.3
+    seen = []
+    for most in (1, 37, 256, total):
+        stream = Stream(manifest)
+        start = 0
+        while start < total:
+            stop = min(total, start + most)
+            start_of_run = start  # runs of one quality, because `feed` gives one to all
+            for at in range(start + 1, stop + 1):
+                if at == stop or odd[at] != odd[start_of_run]:
+                    quality = "rate" if odd[start_of_run] else "good"
+                    stream.feed(values[start_of_run:at], devices, quality=quality)
+                    start_of_run = at
+            start = stop
+        seen.append(stream.watch.drifts())
+    assert all(found == seen[0] for found in seen)
+    flagged = {drift.device: drift.judgement.flagged for drift in seen[0]}
+    newest = odd[: 7 * BLOCK][-RECENT * BLOCK :]
+    assert flagged[ALL] == pytest.approx(newest.mean())
+    own = odd[np.arange(1, total + 1) % devices == 1]
+    whole = len(own) // BLOCK * BLOCK
+    assert flagged["d1"] == pytest.approx(own[:whole][-RECENT * BLOCK :].mean())
