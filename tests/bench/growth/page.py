@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.bench.machine import machine_lines
 from tests.bench.peers.journal import Run
-from tests.bench.peers.page import number, table
+from tests.bench.peers.page import busy_note, number, table
 from tests.bench.peers.table import figure_of
 
 __all__ = ["growth_page", "write_picture"]
@@ -40,6 +40,7 @@ def growth_page(meta: Meta, runs: Sequence[Run], picture: str) -> str:
         + (f", baseline `{meta['baseline']}`." if meta["baseline"] else "."),
         _ABOUT,
         "\n".join(machine_lines(meta["machine"])),
+        *busy_note(meta["machine"], runs),
         f"![Memory, CPU, delay and recovery against the number of devices]({picture})",
         f"## {meta['rate']} messages a second",
         table(_HEADS, _rows(runs)),

@@ -38,13 +38,14 @@ def measure_devices(
             W1, port, devices=devices, messages=messages, rate=rate, live=True, first=WARM
         )  # fmt: skip
         since_ms = time.time_ns() // 1_000_000
-        lag, cpu = StoredLag(gateway.results, 500), Cpu.of(gateway.pid)
-        load.run()
-        share = cpu.share
-        sent += messages
-        scores = devices * W1.scores_expected(WARM + rounds)
-        totals = gateway.settled(sent, scores, 60)
-        spent = cpu.seconds
+        cpu = Cpu.of(gateway.pid)
+        with StoredLag(gateway.results, 500) as lag:
+            load.run()
+            share = cpu.share
+            sent += messages
+            scores = devices * W1.scores_expected(WARM + rounds)
+            totals = gateway.settled(sent, scores, 60)
+            spent = cpu.seconds
         check = check_scores(gateway.scores(), W1, devices, WARM + rounds)
         figures = {
             "cpu_per_million": spent / messages * 1e6,

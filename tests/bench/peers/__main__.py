@@ -162,7 +162,7 @@ class Bench:
         return external(scratch, workload, per_device)
 
     def _site(self, step: Step, scratch: Path) -> dict[str, Any]:
-        per_device = self.form.per_device["w1"]
+        per_device = self.form.per_device["site"]
         return measure_site(
             self._revision(step), scratch, rate=200, seconds=self.form.seconds,
             per_device=per_device, single_scores=per_device * 50,

@@ -243,8 +243,8 @@ def is_balanced(totals: Mapping[str, Any], readings: int) -> bool:
 class StoredLag:
     """Time from the end of a window to the moment when a reader of the results file sees its score.
 
-    A thread asks for the newest score of some devices fifty times a second; `percentiles()` ends
-    it.
+    A thread asks for the newest score of some devices fifty times a second, within the `with`
+    block.
     """
 
     def __init__(self, results: Path, most_devices: int = 100) -> None:
@@ -252,12 +252,17 @@ class StoredLag:
         self._values: list[float] = []
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._poll)
-        self._thread.start()
 
-    def percentiles(self) -> dict[str, float]:
-        """Stop, and return p50 and p99 in milliseconds."""
+    def __enter__(self) -> StoredLag:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
         self._ends.set()
         self._thread.join()
+
+    def percentiles(self) -> dict[str, float]:
+        """p50 and p99 in milliseconds, once the block is left."""
         return percentiles(self._values)
 
     def _poll(self) -> None:

@@ -55,12 +55,13 @@ def measure_day(
                 first=sent // devices,
             )  # fmt: skip
             since_ms = time.time_ns() // 1_000_000
-            lag, cpu = StoredLag(gateway.results), Cpu.of(gateway.pid)
-            load.run()
-            share = cpu.share
-            sent += messages
-            scores = devices * W1.scores_expected(sent // devices)
-            gateway.settled(sent, scores, 60)
+            cpu = Cpu.of(gateway.pid)
+            with StoredLag(gateway.results) as lag:
+                load.run()
+                share = cpu.share
+                sent += messages
+                scores = devices * W1.scores_expected(sent // devices)
+                gateway.settled(sent, scores, 60)
             live[str(rate)] = {
                 "cpu_per_million": cpu.seconds / messages * 1e6,
                 "share": share,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.bench.peers.plan import CASES, LIVE_RATES
 from tests.bench.peers.table import NO_WORSE, Verdict, figure_of, judge, median_of
 from tests.bench.peers.workloads import W1, W2
 
-__all__ = ["number", "results_page", "shown", "table"]
+__all__ = ["busy_note", "number", "results_page", "shown", "table"]
 
 _ABOUT = f"""CPU is user and system time of all threads of a candidate, in CPU-seconds per million
 readings unless a line names another unit; broker and load generator are not counted. The scores of
@@ -77,6 +78,7 @@ def results_page(meta: Meta, runs: Sequence[Run]) -> str:
         f"Written by `{command}`: revision `{meta['now']}`, baseline `{meta['baseline']}`.",
         _ABOUT,
         "\n".join([*machine, versions]),
+        *busy_note(meta["machine"], runs),
         "## Targets",
         table(_HEADS, [_row(verdict) for verdict in judge(runs)]),
         "## Live, by messages a second",
@@ -120,6 +122,17 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         "" if target.of_script is None else f"<= {target.of_script:g}",
         {True: "met", False: "**missed**", None: ""}[verdict.is_met],
     )
+
+
+def busy_note(machine: dict[str, Any], runs: Sequence[Run]) -> Iterable[str]:
+    """A warning when the machine did much else."""
+    loads = [load for run in runs if (load := figure_of(run, ("load",))) is not None]
+    load = statistics.median(loads) if loads else 0.0
+    if load > machine["cores"] + 1:
+        yield (
+            f"The machine did other work meanwhile (median load {load:.1f}): CPU and delays are "
+            "inflated, and only ratios can be compared."
+        )
 
 
 def _live(runs: Sequence[Run]) -> str:

@@ -32,7 +32,8 @@ class Form:
         rates: Messages a second of the live loads.
         seconds: Length of each live load.
         idle_s: Time without a message.
-        per_device: Readings of a device in a flood of `w1`, of `w2`, and of peers with Kafka.
+        per_device: Readings of a device in a flood of `w1`, of `w2`, of a site, and of peers
+            with Kafka.
     """
 
     rounds: dict[str, int]
@@ -48,7 +49,7 @@ FULL = Form(
     rates=LIVE_RATES,
     seconds=20,
     idle_s=30,
-    per_device={"w1": 400, "w2": 6400, "kafka w1": 200, "kafka w2": 3200},
+    per_device={"w1": 400, "w2": 6400, "site": 400, "kafka w1": 200, "kafka w2": 3200},
 )  # fmt: skip
 
 QUICK = Form(
@@ -57,7 +58,7 @@ QUICK = Form(
     rates=(50, 200, 500, 2000),
     seconds=10,
     idle_s=15,
-    per_device={"w1": 200, "w2": 3200, "kafka w1": 100, "kafka w2": 1280},
+    per_device={"w1": 200, "w2": 3200, "site": 300, "kafka w1": 100, "kafka w2": 1280},
 )  # fmt: skip
 
 
