@@ -49,8 +49,8 @@ _MAX_WAITING_BYTES = 8_000_000
 """Bytes in the inbox: a second or two of work, for which a joining worker has to wait."""
 _MAX_SCORED = 2048
 """Windows scored at a time, because one message may close thousands and memory is small."""
-_SHORT_S = 0.002
-"""Time for which scoring may hold the event loop; what takes longer goes to the thread."""
+_SHORT_S = 0.003
+"""CPU time for which scoring may hold the event loop; what takes longer goes to the thread."""
 _SMOOTHED = 0.2
 """Weight of the newest time per window in the mean that tells how long windows will take."""
 _BACKLOG_MS = 60_000
@@ -251,12 +251,12 @@ class ScoringStage(Stage):
         self, batches: Sequence[WindowBatch], scored_ms: int
     ) -> tuple[Scored, list[tuple[int, bytes]]]:
         """Score windows, and make the records of their scores with their partitions."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         scored = self._score(batches, scored_ms=scored_ms)
         values = encode_by_partition(scored)
-        seconds = time.perf_counter() - started
-        self.counters.score_seconds += seconds
-        self._window_s += _SMOOTHED * (seconds / sum(map(len, batches)) - self._window_s)
+        self.counters.score_seconds += time.perf_counter() - started
+        window_s = (time.thread_time() - cpu_started) / sum(map(len, batches))
+        self._window_s += _SMOOTHED * (window_s - self._window_s)
         return scored, values
 
     def _note_scored(self, scored: Scored) -> None:
