@@ -160,7 +160,7 @@ class ScoringStage(Stage):
         self._checkpoint_s = checkpoint_ms / 1000
         self._batch_readings = batch_readings
         self._mqtt_prefix = mqtt_prefix
-        self._window_s = _SHORT_S  # so the first windows go to the thread
+        self._window_s = 2 * _SHORT_S  # so the first windows go to the thread
         self._applied: list[Any] = []
         self._unconfirmed: list[Awaitable[object]] = []
         self._held = False
