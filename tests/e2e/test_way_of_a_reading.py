@@ -82,6 +82,10 @@ GUARDS = {
 """Files that check the clock, the disk, the number of devices, how a sensor is mounted and whether
 readings fit the student with every message; they change nothing of it."""
 HELPERS = {
+    "pipeline/wakeup.py",
+    "pipeline/log/loopcalls.py",
+    "pipeline/windows/arrivals.py",
+    "pipeline/windows/membership.py",
     "pipeline/windows/devicetable.py",
     "pipeline/windows/joining.py",
     "pipeline/windows/remembered.py",
@@ -173,4 +177,4 @@ async def test_a_reading_passes_few_files_and_none_of_deploy(
     assert not [file for file in passed if file.startswith("deploy/")]
     assert {file for file in passed if file.startswith("pipeline/")} - CHECKPOINT == set(WAY)
     few = sorted(passed - CHECKPOINT - {SINK})
-    assert len(few) <= 20, "\n".join(few)
+    assert len(few) <= 28, "\n".join(few)  # columns have files of their own at each end of the log
