@@ -444,10 +444,10 @@ class SqliteLog:
 
     def _calls(self) -> LoopCalls:
         loop = asyncio.get_running_loop()
+        for calls in self._writer.loops:  # only this loop adds its own
+            if calls.loop is loop:
+                return calls
         with self._listen_lock:
-            for calls in self._writer.loops:
-                if calls.loop is loop:
-                    return calls
             calls = LoopCalls(loop, self._writer.is_own_thread)
             others = [found for found in self._writer.loops if not found.loop.is_closed()]
             self._writer.loops = (*others, calls)
