@@ -137,6 +137,42 @@ def test_slab_equals_each_row_alone(
         compare(slab, rows, twins)
 
 
+@settings(BUSY, max_examples=100)
+@given(
+    length=st.integers(2, 12),
+    hop=st.integers(1, 6),
+    lateness_ms=st.sampled_from([0, 40]),
+    flaws=st.lists(
+        st.tuples(
+            st.integers(0, DEVICES - 1),
+            st.integers(1, 12),
+            st.sampled_from([0] * 6 + [2, 3, 5, 9, 20]),
+        ),
+        min_size=10,
+        max_size=40,
+    ),
+)
+def test_rows_at_the_rate_and_near_it_are_resampled_alike(
+    length: int, hop: int, lateness_ms: int, flaws: list[tuple[int, int, int]]
+) -> None:
+    spec = WindowSpec(length, hop, rate_hz=50.0, lateness_ms=lateness_ms, future_ms=10_000)
+    slab, twins = StreamSlab(spec, WIDTH), [Alone(spec) for _ in range(DEVICES)]
+    rows = [slab.add() for _ in range(DEVICES)]
+    newest = [0] * DEVICES
+    for number, (device, count, shift_ms) in enumerate(flaws):
+        call = []
+        for each in range(DEVICES):
+            size = count if each == device else 1
+            ts = [newest[each] + 20 * (i + 1) for i in range(size)]
+            newest[each] = ts[-1]
+            if each == device:
+                ts[-1] += shift_ms  # the next one is at its grid time again
+            call.append((each, sorted(set(ts)), 0, 500 * (number % 2)))  # clocks go back, too
+        compare_step(slab, rows, twins, call, T0 + max(newest))
+        newest = [max(t, n) for t, n in zip(newest, (c[1][-1] for c in call), strict=True)]
+        newest = [n // 20 * 20 for n in newest]
+
+
 def compare_step(
     slab: StreamSlab, rows: list[int], twins: list[Alone], call: list, now_ms: int
 ) -> None:
