@@ -68,6 +68,8 @@ _SLOW_SINK_S = 5.0
 _START_S = 5.0
 """Time for which a stop waits for a start in progress."""
 _STATE_RETRY_S = 1.0
+_GATHER_MS = 150
+"""A worker's rhythm while little comes. A score leaves after the lateness of its window anyway."""
 _REBALANCE_S = 60.0
 """Time for which the group waits for a busy member."""
 _REQUEST_S = 40.0
@@ -348,6 +350,7 @@ def _share_partitions(
 ) -> None:
     """Give up partitions quickly, and take them over with their state."""
     stage.hold()
+    app.gather_ms = _GATHER_MS
     app.on_rebalance_begin = stage.hurry
 
     @app.on_partitions_assigned.connect  # type: ignore[untyped-decorator]

@@ -11,9 +11,10 @@ that it skips, and records that it drops from its queues end up below the commit
 - **An app that was removed from its group commits nothing**, not even into an empty group.
 
 Agents take whole fetches, past the channel of their stream: Faust's way costs a lock, a queue and
-several turns of the event loop for each record. The next fetch waits a moment (`_PAUSE_S`) after
-one that brought little, so that several bridges or workers that append at different moments cause
-no more wake-ups, and no more requests to Kafka, than one.
+several turns of the event loop for each record. While little comes, fetches are few: the next one
+waits a moment (`_PAUSE_S`), and an app may let Kafka gather records for it (`KafkaApp.gather_ms`).
+So several bridges or workers that append at different moments cause no more wake-ups, and no more
+requests to Kafka, than one.
 
 `docs/faust-internals.md` lists the private parts of Faust and aiokafka that are used here; a test
 on a real Kafka checks them at an upgrade.
@@ -40,6 +41,8 @@ __all__ = ["Consumer", "KafkaApp", "Transport", "offsets_in_use"]
 log = logging.getLogger(__name__)
 
 _POLL_S = 1.0
+_IDLE_WAIT_MS = 1_500
+"""Time for which Kafka holds a request for records while there are none; Faust's own."""
 _PAUSE_S = 0.05
 """Time from a fetch that brought little to the next one."""
 _LITTLE_BYTES = 128 * 1024
@@ -84,6 +87,7 @@ class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
                 if not self.app.should_stop:
                     await self.app.crash(exc)
                 break
+            self._gather(has_come=bool(events))
             if events:
                 yield events
                 if size < _LITTLE_BYTES:
@@ -110,6 +114,18 @@ class Consumer(Handover, driver.Consumer):  # type: ignore[misc]
                 headers = message.headers
                 events.append(app.create_event(message.key, message.value, headers, message))
         return events, size
+
+    def _gather(self, *, has_come: bool) -> None:
+        """Let Kafka gather records for the fetches to come, unless it has none anyway.
+
+        The first record after a silence is then delivered at once. aiokafka reads these two when
+        it makes a request, in the consumer's thread.
+        """
+        client = self._thread._consumer  # noqa: SLF001
+        if self.app.gather_ms and client is not None:
+            fetcher = client._fetcher  # noqa: SLF001
+            fetcher._fetch_max_wait_ms = self.app.gather_ms if has_come else _IDLE_WAIT_MS  # noqa: SLF001
+            fetcher._fetch_min_bytes = _LITTLE_BYTES if has_come else 1  # noqa: SLF001
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Do what Faust does only for agents that do not call `fetches`."""
@@ -273,8 +289,11 @@ class KafkaApp(faust.App):  # type: ignore[misc]
     Attributes:
         on_rebalance_begin: Called in the app's thread when partitions are about to move.
         may_not_end: See `Handover.may_not_end`.
+        gather_ms: Milliseconds for which Kafka gathers records for a fetch while some come; 0: a
+            fetch brings what is there. On average a record waits for half of it.
     """
 
+    gather_ms = 0
     on_rebalance_begin: Callable[[], None] | None = None
     may_not_end: Callable[[], bool] | None = None
     has_joined = False
