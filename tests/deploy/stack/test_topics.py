@@ -40,7 +40,7 @@ def test_retention_does_not_depend_on_the_clock_of_a_client() -> None:
         assert spec.settings()["message.timestamp.type"] == "LogAppendTime"
 
 
-def test_the_changelog_has_the_name_that_faust_gives_it(tmp_path: Path) -> None:
+def test_the_changelog_has_the_name_that_the_app_gives_it(tmp_path: Path) -> None:
     from pipeline.app import create_scoring_app
     from pipeline.settings import PipelineSettings
 
@@ -51,8 +51,7 @@ def test_the_changelog_has_the_name_that_faust_gives_it(tmp_path: Path) -> None:
         lambda stream: pytest.fail("nothing is scored"),
         data_dir=tmp_path,
     )
-    tables = list(app.app.tables.values())
-    assert [table.changelog_topic_name for table in tables] == [changelog_topic("plant")]
+    assert changelog_topic("plant") == f"{app.app.conf.id}-windows-changelog"
     app.stage.close()
 
 
