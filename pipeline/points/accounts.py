@@ -87,7 +87,7 @@ class Accounts:
             *(
                 _device(account, now_ms)
                 for key, account in self._current.items()
-                if self._confirmed.get(key) != account
+                if (known := self._confirmed.get(key)) is not account and known != account
             ),
             *(self._lag(progress, now_ms) for progress in view.partitions()),
             # The counter of a reason begins at 0; otherwise its first dead letters would not show.

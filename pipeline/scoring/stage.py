@@ -53,6 +53,8 @@ _SHORT_S = 0.003
 """CPU time for which scoring may hold the event loop; what takes longer goes to the thread."""
 _SMOOTHED = 0.2
 """Weight of the newest time per window in the mean that tells how long windows will take."""
+_SAVED_AT_ONCE = 500
+"""Rows of window state in memory at a time, though a checkpoint may have those of a whole fleet."""
 _BACKLOG_MS = 60_000
 """A window that was received later than this after its end is of a backlog."""
 
@@ -321,7 +323,8 @@ class ScoringStage(Stage):
         unconfirmed, self._unconfirmed = self._unconfirmed, []
         for confirmation in unconfirmed:
             await confirmation
-        await self._table.write(self.devices.dirty_rows())
+        while rows := self.devices.dirty_rows(_SAVED_AT_ONCE):
+            await self._table.write(rows)
         applied, self._applied = self._applied, []
         for event in applied:
             event.ack()

@@ -190,15 +190,18 @@ class Devices:
         """Sums over `accounts()`, at a cost that does not grow with their number."""
         return self._table.totals()
 
-    def dirty_rows(self) -> list[tuple[int, str, bytes | None]]:
+    def dirty_rows(self, most: int | None = None) -> list[tuple[int, str, bytes | None]]:
         """Rows (partition, key, value) changed since the last call; clears them.
 
         A value of None deletes the row of a device that was removed.
+
+        Args:
+            most: Most devices in the result, apart from removed ones; the others stay changed.
         """
         rows: list[tuple[int, str, bytes | None]] = [
             (partition, name, None) for name, partition in self._gone.items()
         ]
-        slots = np.flatnonzero(self._table.dirty)
+        slots = np.flatnonzero(self._table.dirty)[:most]
         for number, chosen in self._groups.by_group(slots):
             some = slots[chosen]
             if number < 0:

@@ -104,13 +104,16 @@ def one_by_one(items: Sequence[Batch | Tick]) -> list[Any]:
 
 
 def seen(outcomes: list[Outcome]) -> dict[str, Any]:
-    """What came of records, in an order that does not depend on how devices were mixed."""
+    """What came of records, in an order that does not depend on how devices were mixed.
+
+    Windows of one step are in the order in which they closed if they have the same shape.
+    """
     closed = [w for outcome in outcomes for w in closed_windows(outcome.windows)]
-    windows: dict[tuple[str, str], list[Any]] = {}
+    windows: dict[tuple[str, str, int], list[Any]] = {}
     for each in closed:
         window = each.window
         fields = (window.start_ms, window.end_ms, window.readings, window.gaps, window.recv_ms)
-        windows.setdefault((each.device, each.stream), []).append(
+        windows.setdefault((each.device, each.stream, len(window.values)), []).append(
             (*fields, window.values.tobytes())
         )
     refused = [
