@@ -121,6 +121,8 @@ class Recovery:
     """How far the window state of the devices is read after a start.
 
     >>> recovery = Recovery()
+    >>> recovery.problem
+    'the window state has not been read yet'
     >>> recovery.begin(0)
     >>> recovery.note(20_000, 1_000), recovery.note(40_000, 2_500), recovery.note(41_000, 2_600)
     (False, True, False)
@@ -138,7 +140,7 @@ class Recovery:
 
     devices: int = 0
     seconds: float = 0.0
-    problem: str | None = None
+    problem: str | None = "the window state has not been read yet"
     _began_ms: int = 0
     _told_ms: int = 0
 
