@@ -171,6 +171,8 @@ def test_rows_at_the_rate_and_near_it_are_resampled_alike(
         compare_step(slab, rows, twins, call, T0 + max(newest))
         newest = [max(t, n) for t, n in zip(newest, (c[1][-1] for c in call), strict=True)]
         newest = [n // 20 * 20 for n in newest]
+        snapshots = slab.snapshots(np.array(rows))
+        assert snapshots == [twin.snapshot() for twin in twins]  # one message of each: no choice
 
 
 def compare_step(

@@ -45,6 +45,12 @@ def test_hop_beyond_length_leaves_readings_out() -> None:
     assert rows(step(windower, *range(11)).windows) == [[0, 1], [4, 5], [8, 9]]
 
 
+def test_time_window_closes_when_the_watermark_reaches_its_end() -> None:
+    windower = timing(100, 100, lateness_ms=0)
+    assert step(windower, 0).windows == step(windower, 99).windows == []
+    assert rows(step(windower, 100).windows) == [[0, 99]]
+
+
 def test_window_waits_for_the_watermark() -> None:
     windower = counting(2, 1, lateness_ms=100)
     assert step(windower, 0, 20).windows == []
