@@ -41,7 +41,7 @@ from ingest import secrettext
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
-# Programs of the benchmark's peers run in environments of their own, with packages that are not here.
+# Programs of the benchmark's peers run in environments of their own, whose packages are not here.
 collect_ignore_glob = ["bench/peers/programs/*"]
 
 # A busy machine is slow, which is no failure.
