@@ -11,7 +11,7 @@ class WakeUp:
     """Like `asyncio.Event` for one waiting task, but a wait with a limit costs no task of its own.
 
     ``asyncio.wait_for(event.wait(), limit)`` makes a task, two futures and a timer each time, more
-    than the work of a beat of the line.
+    than the work of a beat.
     """
 
     __slots__ = ("_is_set", "_waiter")

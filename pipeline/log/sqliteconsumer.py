@@ -43,7 +43,7 @@ _MEMBER = "local"
 _POLL_RECORDS = 500
 _POLL_BYTES = 1024 * 1024
 _COMMIT_WITHIN_MS = 200
-"""Time for which a commit waits for a transaction to join; a beat of the line has several."""
+"""Longest time for which a commit waits for a transaction that it can join: two beats."""
 
 
 class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
