@@ -40,13 +40,8 @@ __all__ = [
 KAFKA_VERSION = "4.4.0"
 INFLUX_VERSION = "2.7.12"
 
-JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
-"""Java options besides the heap size.
-
-Java's optimising compiler is off: at 200 messages/s it took more CPU than Kafka's own work, in a
-flood of two minutes as much, and 40 MB; what it compiled was no faster here, where Kafka mostly
-waits for the system. Out of memory, Java exits and is restarted.
-"""
+JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+"""Java options besides the heap size. Out of memory, Java exits and is restarted."""
 
 KAFKA_SETTINGS: Mapping[str, str] = {
     # A misspelt topic is an error, not a new topic with one partition.
