@@ -28,13 +28,14 @@ In: MQTT messages. Out: records of the log. Promise: at least once, in order per
 
 Files, in the order in which data flows: `mqtt` (the connection), `bridge` (delivery), `intake`
 (checks and loads), `payloads`, `topics`, `openrecords` and `blocks` (columns), `messages` (what a
-record holds, and its old form), `beat` and `ticks` (what is written when), `deadletter`,
-`logwriter` (contract of a log), `kafka` (Apache Kafka as that log), `kafkareader` (the same, from
-the newest record back). Other formats stand behind the seam `decoder`: `sparkplug` (Sparkplug B)
-and `mapping` (messages of any device, described by files); both read their files with `tomltables`
-and convert values with `conversion` and `units`. `settings`, `environment` (the base of all
-settings), `secrettext`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and
-`childprocess` serve all of them.
+record holds, and its old form), `beat` and `ticks` (what is written when), `appending` (until the
+log confirms), `deadletter`, `logwriter` (contract of a log), `kafka` (Apache Kafka as that log),
+`kafkareader` (the same, from the newest record back). Other formats stand behind the seam
+`decoder`: `sparkplug` (Sparkplug B) and `mapping` (messages of any device, described by files);
+both read their files with `tomltables` and convert values with `conversion` and `units`;
+`publishing` sends what they publish. `settings`, `environment` (the base of all settings),
+`secrettext`, `mqttsettings`, `bridgehealth`, `errors`, `tls`, `backoff` and `childprocess` serve
+all of them.
 
 Outside this path: `recordings` and `replay` (recorded data sets over MQTT), `simulators` (the
 demo's fleet).

@@ -26,8 +26,7 @@ the bridge stops reading from the socket.
 
 A message above `max_packet_bytes` never enters memory: its bytes are discarded as they arrive, and
 its head becomes a dead letter (`too_large`). It is acknowledged like any other, because the broker
-would otherwise send it again at every connect. A message of more than 16 times as much is not sent
-to us at all by an MQTT 5 broker, which does not report that.
+would otherwise send it again at every connect (`ingest.mqtt.packets`).
 """
 
 from __future__ import annotations
@@ -36,34 +35,32 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from ingest.backoff import Backoff
+from ingest.appending import PatientLog
 from ingest.beat import LEAST_WINDOW, Beat
 from ingest.bridgehealth import BridgeCounters, BridgeHealth, ConnectedSince, lost_sessions
 from ingest.clock import PROCESS_CLOCK
 from ingest.clock import now_ms as process_now_ms
 from ingest.clockjudge import ClockJudge
-from ingest.decoder import Decoder, Outgoing
+from ingest.decoder import Decoder
 from ingest.decoders import Decoders
-from ingest.errors import LogUnavailable, MqttError
 from ingest.holding import HeldMessage, Holding
 from ingest.intake import Intake, Load, in_parts
-from ingest.logwriter import LogRecord, LogWriter
+from ingest.logwriter import LogWriter
 from ingest.messages import Tick
 from ingest.mqtt.connection import Connection
 from ingest.mqtt.packets import Oversized
 from ingest.mqtt.subscriptions import FilterMemory
 from ingest.mqtt.versions import VersionMemory
 from ingest.mqttsettings import endpoint_of, stale_filters_of, subscriptions_of
+from ingest.publishing import Publications
 from ingest.settings import IngestSettings
-from ingest.ticks import TickRhythm
+from ingest.ticks import HeardPartitions, TickRhythm
 
 __all__ = ["Bridge"]
 
 log = logging.getLogger(__name__)
 
-_RETRY = Backoff(first_ms=100, max_ms=5_000)
 _HEARTBEAT_S, _IDLE_HEARTBEAT_S = 0.25, 0.5
 _MOST_HELD_BYTES = 32 * 1024 * 1024
 """Payloads that may wait for the log, or their numbers where these take more; dead letters of large
@@ -112,6 +109,10 @@ class Bridge:
         self._settings = settings
         self._writer = writer
         self._decoders = Decoders(decoders)
+        self._publications = Publications(self._decoders)
+        self._log = PatientLog(
+            writer, self._decoders.keep, settings.log_patience_s, self.counters, now_ms, steady_s
+        )
         self._now_ms = now_ms
         self._steady_s = steady_s
         judge = ClockJudge(settings.future_ms)
@@ -129,13 +130,9 @@ class Bridge:
         self._since = ConnectedSince(now_ms())
         self._last_packet_ms: int | None = None
         self._last_packet_s: float | None = None
-        self._log_failing_ms: int | None = None
-        self._log_failing_s: float | None = None
         self._connected_s: float | None = None
         self._session_lost_ms: int | None = None
-        self._unpublished: tuple[str, ...] = ()  # why our last refused publication was refused
-        self._logged_s: dict[int, float] = {}  # partition -> when it last got readings
-        self._log_error = ""
+        self._heard = HeardPartitions()
         self._stopping = False
         self._running = False
         self._connection = Connection(
@@ -150,7 +147,7 @@ class Bridge:
             filter_memory=subscribed,
             version_memory=versions,
             leaves=leaves,
-            will=self._will,
+            will=lambda: self._publications.will(now_ms()),
             session_expiry_s=settings.session_expiry_s,
             receive_maximum=settings.receive_maximum,
             max_packet_bytes=settings.max_packet_bytes,
@@ -172,8 +169,8 @@ class Bridge:
     def health(self) -> BridgeHealth:
         """Return the current state."""
         connection = self._connection
-        failing_ms, failing_s = self._log_failing_ms, self._log_failing_s
-        void, lost = (*connection.void, *self._unpublished), self.counters.sessions_lost_total
+        failing_ms, lost = self._log.failing_since_ms, self.counters.sessions_lost_total
+        void = (*connection.void, *self._publications.refused)
         error = connection.error or next(iter(void), None)
         is_stuck = self._running and connection.idle_s > _STUCK_S
         if is_stuck:
@@ -191,12 +188,12 @@ class Bridge:
             unconfirmed=self._unconfirmed,
             saturated=self._is_saturated,
             log_unavailable_since_ms=failing_ms,
-            log_unavailable_s=None if failing_s is None else int(self._steady_s() - failing_s),
+            log_unavailable_s=self._log.failing_for_s,
             held=len(self._held),
             held_total=self._held.held_total,
             clock_problem=self._held.problem,
             stray_topics=dict(self.counters.stray_topics_total),
-            error=error if failing_ms is None else self._log_error,
+            error=error if failing_ms is None else self._log.error,
             idle_ms=round(connection.idle_s * 1000) if self._running else 0,
             connection_faults=connection.faults_total,
             oversized=self.counters.oversized_total,
@@ -223,16 +220,8 @@ class Bridge:
         return self._connection.may_end_session
 
     def quiet_partitions(self, quiet_ms: int) -> list[int]:
-        """Return the partitions whose devices may have fallen silent and need ticks.
-
-        These are the partitions that got readings from this bridge within the last `quiet_ms`. For
-        `quiet_ms` after a connect it is all partitions, because devices may have fallen silent
-        since an earlier process of this bridge heard them.
-        """
-        since_s = self._steady_s() - quiet_ms / 1000
-        if self._connected_s is not None and self._connected_s >= since_s:
-            return list(range(self._writer.partitions))
-        return sorted(n for n, at_s in self._logged_s.items() if at_s >= since_s)
+        """Return the partitions whose devices may have fallen silent; see `HeardPartitions`."""
+        return self._heard.within(quiet_ms, self._steady_s(), self._writer.partitions)
 
     # -- work -------------------------------------------------------------------------------
 
@@ -310,7 +299,7 @@ class Bridge:
             heartbeat.cancel()
             self._stop_beat()
             if not self._stopping:
-                self._publish_farewell()
+                self._publications.publish_farewell(self._connection, self._now_ms())
             await self._connection.stop()
             self._intake.load.fail("the bridge has stopped")
 
@@ -324,14 +313,16 @@ class Bridge:
         If a decoder announces the shutdown to devices (`Decoder.farewell`), the bridge takes
         messages for another half second, because some are still in flight.
         """
-        if self._running and not self._stopping and self._publish_farewell():
+        may_linger = self._running and not self._stopping
+        if may_linger and self._publications.publish_farewell(self._connection, self._now_ms()):
             asyncio.get_running_loop().call_later(_LINGER_S, self._stop_taking)
         else:
             self._stop_taking()
 
     def _stop_taking(self) -> None:
         self._stopping = True
-        self._drop_held(lambda _: True)  # not acknowledged, so the broker keeps them
+        # Not acknowledged, so the broker keeps them.
+        self._unconfirmed -= len(self._held.drop(lambda _: True))
         self._intake.take_due(self._now_ms(), everything=True)
         self._connection.pause()
         self._arrived.set()
@@ -357,8 +348,7 @@ class Bridge:
         self._unconfirmed += 1
         self._held.offer(message, recv_ms)  # acknowledged in the order of arrival
         if self._is_full:
-            # The number of messages never in MQTT 5 with QoS 1: there the broker waits.
-            self._connection.pause()
+            self._connection.pause()  # not for their number in MQTT 5 with QoS 1: the broker waits
 
     @property
     def _is_full(self) -> bool:
@@ -369,9 +359,6 @@ class Bridge:
         if self._writing is not None:
             held_bytes += self._writing.size_bytes
         return held_bytes > _MOST_HELD_BYTES
-
-    def _drop_held(self, which: Callable[[HeldMessage], bool]) -> None:
-        self._unconfirmed -= len(self._held.drop(which))
 
     def _after_read(self) -> None:
         is_taken = self._held.release()
@@ -385,52 +372,22 @@ class Bridge:
     def _on_connected(self, session_present: bool) -> None:
         self.counters.connects_total += 1
         now_ms, self._connected_s = self._now_ms(), self._steady_s()
+        self._heard.connected(self._connected_s)
         lost = self._connection.sessions_lost_total
         if lost > self.counters.sessions_lost_total:
             self.counters.sessions_lost_total, self._session_lost_ms = lost, now_ms
         if session_present:  # the broker delivers again what was not acknowledged
-            self._drop_held(lambda message: message.qos > 0)
+            self._unconfirmed -= len(self._held.drop(lambda message: message.qos > 0))
         self._since.on_connected(now_ms, session_present=session_present)
         self._decoders.connected(now_ms)
         self._beat.on_connected()
-        self._publish_outgoing(now_ms)
+        self._publications.publish_due(self._connection, now_ms)
 
     def _on_disconnected(self, reason: str) -> None:
         self._since.on_disconnected()
-        self._unpublished = ()
+        self._publications.refused = ()
         if not self._stopping:
             log.info("connection to the MQTT broker ended: %s", reason)  # the problem is logged
-
-    # -- to the broker ----------------------------------------------------------------------
-
-    def _publish_outgoing(self, now_ms: int) -> None:
-        """Publish the messages of the decoders that are due."""
-        if self._connection.connected.is_set():
-            for each in self._decoders.outgoing(now_ms):
-                self._publish(each)
-
-    def _publish(self, message: Outgoing) -> bool:
-        """Publish one message; False: this broker does not take it, and the bridge is not ready."""
-        try:
-            self._connection.publish(
-                message.topic, message.payload, message.qos, retain=message.retain
-            )
-        except MqttError as exc:
-            log.error("%s", exc)
-            self._unpublished = (str(exc),)
-            return False
-        return True
-
-    def _will(self) -> tuple[str, bytes] | None:
-        will = self._decoders.farewell(self._now_ms())
-        return None if will is None else (will.topic, will.payload)
-
-    def _publish_farewell(self) -> bool:
-        """Publish the last-will message on a clean shutdown; False without one or a connection."""
-        will = self._will()
-        if will is None or not self._connection.connected.is_set():
-            return False
-        return self._publish(Outgoing(*will, qos=1, retain=True))
 
     # -- the beat ---------------------------------------------------------------------------
 
@@ -486,12 +443,11 @@ class Bridge:
         records = self._intake.records(load, self._now_ms())
         *before, last = in_parts(records)
         for part in before:
-            await self._append(part, None)
+            await self._log.append(part, None)
         if last or load.checkpoint is not None:
-            await self._append(last, load.checkpoint)
+            await self._log.append(last, load.checkpoint)
         self._acknowledge(load)
-        now_s = self._steady_s()
-        self._logged_s.update(dict.fromkeys(load.records.partitions_heard, now_s))
+        self._heard.heard(load.records.partitions_heard, self._steady_s())
         counters = self.counters
         counters.logged_total += load.accepted
         counters.ticks_total += load.ticks
@@ -504,50 +460,13 @@ class Bridge:
             self._connection.resume()
 
     def _acknowledge(self, load: Load) -> None:
-        epoch = self._connection.epoch
-        for ack_epoch, packet_ids in load.acks.items():
-            if ack_epoch == epoch:
+        for epoch, packet_ids in load.acks.items():
+            if epoch == self._connection.epoch:
                 self._connection.ack(*packet_ids)
                 if self._beat.is_burst:
                     self._connection.hurry()
             else:
                 self.counters.stale_acks_total += len(packet_ids)
-
-    async def _append(self, records: list[LogRecord], checkpoint: Any) -> None:
-        """Append until the log confirms, then keep the decoders' memory; raises as `run`."""
-        loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + self._settings.log_patience_s
-        failures = 0
-        while True:
-            try:
-                if records:
-                    await self._writer.append(records)
-                if checkpoint is not None:
-                    await self._decoders.keep(checkpoint)
-            except LogUnavailable as exc:
-                failures += 1
-                wait_s = _RETRY.delay_ms(failures) / 1000
-                self._note_failure(exc)
-                if loop.time() + wait_s > give_up_s:
-                    msg = (
-                        f"the log has not confirmed for {self._settings.log_patience_s:.0f} s "
-                        f"({exc}); stopping, nothing unconfirmed was acknowledged"
-                    )
-                    raise LogUnavailable(msg) from exc
-                await asyncio.sleep(wait_s)
-            else:
-                if self._log_failing_ms is not None:
-                    log.warning("the log confirms again")
-                    self._log_failing_ms = self._log_failing_s = None
-                self.counters.appends_total += 1
-                return
-
-    def _note_failure(self, exc: LogUnavailable) -> None:
-        self.counters.append_failures_total += 1
-        self._log_error = f"the log does not confirm: {exc}"
-        if self._log_failing_ms is None:
-            self._log_failing_ms, self._log_failing_s = self._now_ms(), self._steady_s()
-            log.warning("the log does not confirm, trying again: %s", exc)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -575,7 +494,7 @@ class Bridge:
                 quiet_since_ms = None if self._held else self._since.ms
                 if self._intake.take_due(now_ms, quiet_since_ms):
                     self._arrived.set()
-                self._publish_outgoing(now_ms)
+                self._publications.publish_due(self._connection, now_ms)
             except Exception:  # a heart that stops is noticed by nobody
                 self.counters.faults_total += 1
                 log.exception("publishing the messages that are due failed")

@@ -1,10 +1,10 @@
-"""Which partitions get a tick with a load, and which one on its own. Pure: times are parameters."""
+"""Which partitions need ticks, and which tick goes with a load. Pure: times are parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-__all__ = ["TickRhythm"]
+__all__ = ["HeardPartitions", "TickRhythm"]
 
 
 class TickRhythm:
@@ -44,3 +44,36 @@ class TickRhythm:
     def ticked(self, partitions: Collection[int], now_s: float) -> None:
         """Note that partitions get a tick."""
         self._ticked_s.update(dict.fromkeys(partitions, now_s))
+
+
+class HeardPartitions:
+    """When each partition last got readings from this bridge."""
+
+    def __init__(self) -> None:
+        self._heard_s: dict[int, float] = {}  # partition -> when
+        self._connected_s: float | None = None
+
+    def heard(self, partitions: Iterable[int], now_s: float) -> None:
+        """Note that readings of partitions are in the log."""
+        self._heard_s.update(dict.fromkeys(partitions, now_s))
+
+    def connected(self, now_s: float) -> None:
+        """Note a connection."""
+        self._connected_s = now_s
+
+    def within(self, quiet_ms: int, now_s: float, partitions: int) -> list[int]:
+        """Return the partitions whose devices may have fallen silent and need ticks, ascending.
+
+        These are the partitions that got readings within the last `quiet_ms`. For `quiet_ms` after
+        a connect it is all partitions, because devices may have fallen silent since an earlier
+        process of this bridge heard them.
+
+        Args:
+            quiet_ms: Longest silence that matters, milliseconds.
+            now_s: Monotonic time.
+            partitions: Number of partitions.
+        """
+        since_s = now_s - quiet_ms / 1000
+        if self._connected_s is not None and self._connected_s >= since_s:
+            return list(range(partitions))
+        return sorted(n for n, at_s in self._heard_s.items() if at_s >= since_s)

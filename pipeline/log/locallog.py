@@ -31,7 +31,7 @@ from pipeline.log.commands import Append, Call, Commit, create_topic, register_g
 from pipeline.log.contentcheck import ContentCheck
 from pipeline.log.file import lock_file
 from pipeline.log.inspection import load_state, make_mark, open_file
-from pipeline.log.loopcalls import LoopCalls
+from pipeline.log.loopcalls import Changed
 from pipeline.log.reader import DiskReader
 from pipeline.log.retention import LogLimits
 from pipeline.log.state import (
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalLogWriter", "SqliteLog", "open_log"]
 
 log = logging.getLogger(__name__)
-
-Changed = frozenset[tuple[str, int]]
-"""Topics and partitions with new durable records."""
 
 _T = TypeVar("_T")
 _READ_BYTES = 4 * 1024 * 1024
@@ -117,17 +114,14 @@ class SqliteLog:
         steady_ms: Callable[[], int] = process_steady_ms,
     ) -> None:
         if (partitions is not None and partitions < 1) or durability not in ("full", "normal"):
-            msg = (
-                f"a log needs partitions >= 1 and durability full or normal, not "
-                f"partitions={partitions!r}, durability={durability!r}"
-            )
+            wrong = f"partitions={partitions!r}, durability={durability!r}"
+            msg = f"a log needs partitions >= 1 and durability full or normal, not {wrong}"
             raise ValueError(msg)
         self.path = Path(path).resolve()
         self.max_bytes = max_bytes
         self._users = 1
         self._closed = False
         self._reader = DiskReader(self.path)
-        self._listen_lock = threading.Lock()
         self._lock = lock_file(self.path)
         try:
             db, found = open_file(self.path, durability, check_bytes)
@@ -136,8 +130,8 @@ class SqliteLog:
             self._lock.close()
             raise
         if partitions is None:
-            counts = [len(topic.partitions) for topic in self._state.topics.values()]
-            partitions = max(counts, default=1)
+            topics = self._state.topics.values()
+            partitions = max((len(topic.partitions) for topic in topics), default=1)
         self.partitions = partitions
         limits = LogLimits(
             partitions,
@@ -415,43 +409,17 @@ class SqliteLog:
     def add_listener(self, listener: Callable[[Changed], None]) -> Callable[[], None]:
         """Call `listener` in the running event loop after each commit that made records durable.
 
-        Returns:
-            A function that removes the listener.
+        Returns a function that removes the listener.
         """
-        calls = self._calls()
-
-        def hear(changed: Changed) -> None:
-            calls.add(lambda: listener(changed))
-
-        with self._listen_lock:
-            self._writer.listeners = (*self._writer.listeners, hear)
-
-        def remove() -> None:
-            with self._listen_lock:
-                self._writer.listeners = tuple(
-                    found for found in self._writer.listeners if found is not hear
-                )
-
-        return remove
+        return self._writer.loops.add_listener(listener)
 
     def in_loop(self, future: Future[_T]) -> asyncio.Future[_T]:
         """A future of this log as one of the running event loop.
 
-        It costs a third of ``asyncio.wrap_future``, and all futures and listeners of a transaction
-        wake the loop once. Cancelling it does not withdraw the command.
+        All futures and listeners of a transaction wake the loop once (`pipeline.log.loopcalls`).
+        Cancelling it does not withdraw the command.
         """
-        return self._calls().future(future)
-
-    def _calls(self) -> LoopCalls:
-        loop = asyncio.get_running_loop()
-        for calls in self._writer.loops:  # only this loop adds its own
-            if calls.loop is loop:
-                return calls
-        with self._listen_lock:
-            calls = LoopCalls(loop, self._writer.is_own_thread)
-            others = [found for found in self._writer.loops if not found.loop.is_closed()]
-            self._writer.loops = (*others, calls)
-        return calls
+        return self._writer.loops.running().future(future)
 
     def stats(self) -> LogStats:
         """Counters and sizes; cheap enough for every scrape."""

@@ -7,13 +7,20 @@ several readers, so its calls are collected here, and the loop is woken once, at
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
 
-__all__ = ["LoopCalls"]
+__all__ = ["Changed", "LoopCalls", "Loops"]
+
+Changed = frozenset[tuple[str, int]]
+"""Topics and partitions with new durable records."""
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -49,12 +56,17 @@ class LoopCalls:
     def _run(self) -> None:
         self._has_rung = False  # first: what is added from here on rings again
         while self._calls:
-            self._calls.popleft()()
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception:  # the calls behind it must not wait for the next ring
+                log.exception("a listener of the log failed")
 
     def future(self, source: Future[_T]) -> asyncio.Future[_T]:
         """A future of the loop with the result of `source`; to be called in the loop.
 
-        Unlike with ``asyncio.wrap_future``, cancelling it does not cancel `source`.
+        It costs a third of ``asyncio.wrap_future``; unlike there, cancelling it does not cancel
+        `source`.
         """
         copy: asyncio.Future[_T] = self.loop.create_future()
 
@@ -70,3 +82,55 @@ class LoopCalls:
 
         source.add_done_callback(lambda _: self.add(resolve))
         return copy
+
+
+class Loops:
+    """The event loops that wait for a log, and the listeners in them.
+
+    Args:
+        is_collected: See `LoopCalls`.
+    """
+
+    def __init__(self, is_collected: Callable[[], bool]) -> None:
+        self._is_collected = is_collected
+        self._lock = threading.Lock()
+        self._calls: tuple[LoopCalls, ...] = ()
+        self._listeners: tuple[Callable[[Changed], None], ...] = ()
+
+    def running(self) -> LoopCalls:
+        """The calls into the running event loop."""
+        loop = asyncio.get_running_loop()
+        for calls in self._calls:  # only this loop adds its own
+            if calls.loop is loop:
+                return calls
+        with self._lock:
+            calls = LoopCalls(loop, self._is_collected)
+            others = [found for found in self._calls if not found.loop.is_closed()]
+            self._calls = (*others, calls)
+        return calls
+
+    def add_listener(self, listener: Callable[[Changed], None]) -> Callable[[], None]:
+        """Have a function called in the running event loop by `tell`; returns how to remove it."""
+        calls = self.running()
+
+        def hear(changed: Changed) -> None:
+            calls.add(lambda: listener(changed))
+
+        with self._lock:
+            self._listeners = (*self._listeners, hear)
+
+        def remove() -> None:
+            with self._lock:
+                self._listeners = tuple(found for found in self._listeners if found is not hear)
+
+        return remove
+
+    def tell(self, changed: Changed) -> None:
+        """Call all listeners, each in its loop; any thread."""
+        for hear in self._listeners:
+            hear(changed)
+
+    def ring(self) -> None:
+        """Wake the loops into which a call waits; any thread."""
+        for calls in self._calls:
+            calls.ring()

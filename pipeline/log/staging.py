@@ -5,12 +5,22 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.log.commands import Commit
-from pipeline.log.state import LogState, Partition, StoredRecord
+from pipeline.log.state import (
+    LogState,
+    Partition,
+    RecordRow,
+    StoredRecord,
+    checksum,
+    encode_headers,
+    record_id,
+    stored_size,
+)
 from pipeline.log.tables import offset_crc, slot_crc
 
-__all__ = ["Staged", "adopt_keys", "earliest_of", "write_offsets", "write_slots"]
+__all__ = ["Staged", "adopt_keys", "earliest_of", "stage_record", "write_offsets", "write_slots"]
 
 
 @dataclass(slots=True)
@@ -26,6 +36,47 @@ class Staged:
     newest: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     tombstones: dict[bytes, int | None] = field(default_factory=dict)
     earliest: int = 0
+
+
+def stage_record(
+    record: Any,
+    stage: Staged,
+    rows: list[RecordRow],
+    superseded: list[tuple[int]],
+    now: int,
+) -> int:
+    """Add a record to the changes of its partition; returns its offset.
+
+    Args:
+        record: A record as in `pipeline.log.commands.Append`.
+        stage: The changes of its partition.
+        rows: Gets the row to insert.
+        superseded: Gets the id of the record that this one replaces in a compacted topic.
+        now: Time of a record without a time of its own, epoch milliseconds.
+    """
+    part = stage.part
+    offset = stage.next_offset
+    stage.next_offset += 1
+    ts_ms = now if record.ts_ms is None else record.ts_ms
+    key, value, headers = record.key, record.value, encode_headers(record.headers)
+    crc = checksum(part.slot, offset, ts_ms, key, headers, value)
+    row_id = record_id(part.slot, offset)
+    rows.append((row_id, crc, ts_ms, stage.stored_ms, key, headers, value))
+    size = stored_size(key, headers, value)
+    stage.size_bytes += size
+    stage.records += 1
+    if part.compacted:
+        older = stage.newest.pop(key, None) or part.newest.get(key)
+        if older is not None:
+            superseded.append((record_id(part.slot, older[0]),))
+            stage.size_bytes -= older[1]
+            stage.records -= 1
+        stage.newest[key] = (offset, size)
+        stage.tombstones[key] = stage.stored_ms if value is None else None
+    stage.fresh.append(
+        StoredRecord(part.topic, part.partition, offset, ts_ms, key, value, tuple(record.headers))
+    )
+    return offset
 
 
 def earliest_of(stage: Staged) -> int:

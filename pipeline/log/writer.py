@@ -31,20 +31,17 @@ from pipeline.log.archive import ArchiveStats
 from pipeline.log.commands import Append, Call, Command, Commit, create_topic
 from pipeline.log.file import damaged_log, is_damage
 from pipeline.log.fill import describe_fill
-from pipeline.log.loopcalls import LoopCalls
+from pipeline.log.loopcalls import Loops
 from pipeline.log.retention import LogLimits, Retention
-from pipeline.log.staging import Staged, adopt_keys, earliest_of, write_offsets, write_slots
-from pipeline.log.state import (
-    GroupOffset,
-    LogState,
-    RecordRow,
-    StoredRecord,
-    Topic,
-    checksum,
-    encode_headers,
-    record_id,
-    stored_size,
+from pipeline.log.staging import (
+    Staged,
+    adopt_keys,
+    earliest_of,
+    stage_record,
+    write_offsets,
+    write_slots,
 )
+from pipeline.log.state import GroupOffset, LogState, RecordRow, Topic
 from pipeline.log.stats import WriterStats
 
 __all__ = ["LogWriter"]
@@ -71,8 +68,8 @@ class LogWriter:
 
     Attributes:
         failure: Reason why the writer stopped; None while it works.
-        listeners: Called with the changed (topic, partition) pairs after each durable append.
-        loops: Event loops that are woken at the end of each batch of commands.
+        loops: Event loops that are told after each durable append, and woken at the end of each
+            batch of commands.
     """
 
     def __init__(
@@ -88,8 +85,7 @@ class LogWriter:
     ) -> None:
         self.stats = WriterStats()
         self.failure: LogError | None = None
-        self.listeners: tuple[Callable[[frozenset[tuple[str, int]]], None], ...] = ()
-        self.loops: tuple[LoopCalls, ...] = ()
+        self.loops = Loops(self.is_own_thread)
         self._retention = Retention(path, db, state, limits, self.stats)
         self._archive = self._retention.archive
         self._path = path
@@ -219,7 +215,7 @@ class LogWriter:
             try:
                 if batch:
                     self._write(batch)
-                    self._ring()
+                    self.loops.ring()
                 if time.monotonic() >= self._maintain_at and self.failure is None:
                     self._maintain()
             except Exception as exc:  # a bug: no future may stay unresolved
@@ -228,7 +224,7 @@ class LogWriter:
                 with suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 _fail(batch, self.failure)
-                self._ring()
+                self.loops.ring()
 
     def _next_batch(self) -> list[Command] | None:
         """Commands of the next transaction; empty when only maintenance is due, None at the end."""
@@ -317,7 +313,7 @@ class LogWriter:
         if staged:
             if 2 * self._state.total_bytes > self._limits.max_bytes and self._archive.is_over:
                 self._maintain_at = 0.0  # make room before an append is refused
-            self._notify(frozenset((s.part.topic, s.part.partition) for s in staged))
+            self.loops.tell(frozenset((s.part.topic, s.part.partition) for s in staged))
 
     def _write_call(self, call: Call) -> None:
         try:
@@ -387,17 +383,6 @@ class LogWriter:
         stats.last_commit_seconds = seconds
         stats.longest_commit_seconds = max(stats.longest_commit_seconds, seconds)
 
-    def _notify(self, changed: frozenset[tuple[str, int]]) -> None:
-        for listener in self.listeners:
-            try:
-                listener(changed)
-            except Exception:  # an event loop that closed must not stop the writer
-                log.exception("a listener of the log failed")
-
-    def _ring(self) -> None:
-        for calls in self.loops:
-            calls.ring()
-
     def _maintain(self) -> None:
         """Run a round of retention and plan the next one."""
         pressed, self._pressed = self._pressed, False
@@ -451,7 +436,7 @@ class LogWriter:
         for append in appends:
             for record in append.records:
                 stage = self._stage_of(record, staged, stored_ms)
-                append.offsets.append(self._stage_record(record, stage, rows, superseded, now))
+                append.offsets.append(stage_record(record, stage, rows, superseded, now))
         if rows:
             self._db.executemany(_INSERT_RECORD, rows)
         if superseded:
@@ -477,40 +462,6 @@ class LogWriter:
             stage = Staged(part, part.next_offset, part.records, part.size_bytes, stored_ms)
             staged[part.slot] = stage
         return stage
-
-    def _stage_record(
-        self,
-        record: Any,
-        stage: Staged,
-        rows: list[RecordRow],
-        superseded: list[tuple[int]],
-        now: int,
-    ) -> int:
-        part = stage.part
-        offset = stage.next_offset
-        stage.next_offset += 1
-        ts_ms = now if record.ts_ms is None else record.ts_ms
-        key, value, headers = record.key, record.value, encode_headers(record.headers)
-        crc = checksum(part.slot, offset, ts_ms, key, headers, value)
-        row_id = record_id(part.slot, offset)
-        rows.append((row_id, crc, ts_ms, stage.stored_ms, key, headers, value))
-        size = stored_size(key, headers, value)
-        stage.size_bytes += size
-        stage.records += 1
-        if part.compacted:
-            older = stage.newest.pop(key, None) or part.newest.get(key)
-            if older is not None:
-                superseded.append((record_id(part.slot, older[0]),))
-                stage.size_bytes -= older[1]
-                stage.records -= 1
-            stage.newest[key] = (offset, size)
-            stage.tombstones[key] = stage.stored_ms if value is None else None
-        stage.fresh.append(
-            StoredRecord(
-                part.topic, part.partition, offset, ts_ms, key, value, tuple(record.headers)
-            )
-        )
-        return offset
 
     def _adopt(self, staged: list[Staged], commits: list[Commit]) -> None:
         state = self._state

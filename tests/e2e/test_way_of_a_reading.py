@@ -60,9 +60,15 @@ CHECKPOINT = {
     "pipeline/log/handover.py",
 }
 """Files that save state and commit offsets, later than the score."""
-BY_THE_CLOCK = {"ingest/bridgehealth.py", "ingest/decoders.py", "pipeline/log/retention.py"}
-"""Files of health, of log maintenance and of what other message formats hold back, which run now
-and then, whatever arrives."""
+BY_THE_CLOCK = {
+    "ingest/bridgehealth.py",
+    "ingest/decoders.py",
+    "ingest/publishing.py",
+    "ingest/ticks.py",
+    "pipeline/log/retention.py",
+}
+"""Files of health, of ticks, of log maintenance and of what other message formats hold back or
+publish, which run now and then, whatever arrives."""
 GUARDS = {
     "ingest/clock.py",
     "ingest/clockjudge.py",
@@ -100,7 +106,8 @@ HELPERS = {
     "pipeline/windows/rows.py",
     "pipeline/windows/windowbatch.py",
 }
-"""Rows, statements and sums of files on the way."""
+"""What files on the way are made of: wake-ups, rows, statements and sums, and in
+`pipeline/windows` the arrays behind `devices` and `slab`."""
 SINK = WAY[-1]
 """The file that stores the point, behind the way from the message to the point."""
 BACKGROUND = {"until_crashed", "add_health", "look", "_on_scored", "on_scored"}
