@@ -13,8 +13,8 @@
   the fixed header decides: of a message above the limit only the head is kept, and the rest is
   discarded as it arrives.
 
-Everything else (connecting, subscribing, keepalive, acknowledgements) passes through to paho
-unchanged.
+Everything else (connecting, subscribing, keepalive) passes through to paho unchanged. PUBACKs go
+from `ingest.mqtt.socketloop` straight into the buffer here.
 """
 
 from __future__ import annotations
