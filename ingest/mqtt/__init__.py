@@ -16,7 +16,7 @@ Files, lowest first:
 - `attempt`: what is known about one attempt.
 - `policy`: the state machine of a connection; pure.
 - `client`: paho's client with a socket that we open.
-- `socketloop`: paho on the asyncio loop.
+- `socketloop`: paho on the asyncio loop. `callbacks`: what it reports; `resting`: when it reads.
 - `probe`: one connection that asks a broker step by step.
 - `versionprobe`: asks a broker whether it answers MQTT 5.
 - `connection`: combines them.

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ingest.errors import MqttError
 from ingest.mqtt.announced import Announced
+from ingest.mqtt.callbacks import Callbacks
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import MAX_PACKET_BYTES, Oversized
 from ingest.mqtt.policy import ConnectionPolicy, State, Timing
@@ -23,7 +24,7 @@ from ingest.mqtt.promise import (
     weaker_promises,
 )
 from ingest.mqtt.reasons import Ending
-from ingest.mqtt.socketloop import Callbacks, SocketLoop
+from ingest.mqtt.socketloop import SocketLoop
 from ingest.mqtt.subscriptions import FilterMemory, Reason, Subscriptions
 from ingest.mqtt.versionprobe import answers_version_5
 from ingest.mqtt.versions import VersionMemory

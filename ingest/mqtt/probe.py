@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from ingest.errors import MqttError
 from ingest.mqtt.announced import Announced
+from ingest.mqtt.callbacks import Callbacks
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import MAX_PACKET_BYTES, Oversized
 from ingest.mqtt.reasons import Ending, end_text, silence_text
-from ingest.mqtt.socketloop import Callbacks, SocketLoop
+from ingest.mqtt.socketloop import SocketLoop
 from ingest.mqtt.subscriptions import Reason
 from ingest.tls import tls_advice
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from paho.mqtt import client as paho
@@ -25,19 +24,20 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.errors import MqttError
 from ingest.mqtt.announced import Announced, read_announced
+from ingest.mqtt.callbacks import Callbacks
 from ingest.mqtt.client import make_client
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.packets import Oversized, PacketSocket, Publish
 from ingest.mqtt.promise import keep_alive_s, refused_publication
 from ingest.mqtt.reasons import Ending, greeting_problem
+from ingest.mqtt.resting import Rest
 from ingest.mqtt.subscriptions import Reason
 from ingest.tls import TlsError
 
-__all__ = ["Callbacks", "SocketLoop"]
+__all__ = ["SocketLoop"]
 
 _MOST_CHUNKS = 4  # read from one socket before other tasks run
 _LITTLE_BYTES = 32_768  # a read below that has emptied the socket
-_HURRY_S = 0.01
 _PUBACK = 0x4002_0000  # with the length that follows, and a packet id of 0
 _TOO_LARGE = 0x95  # Packet too large, of MQTT 5
 _GREETING_BYTES = 4  # the shortest CONNACK
@@ -47,35 +47,6 @@ _REFUSALS_311 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 _PROTOCOL_ERROR, _UNSUPPORTED_VERSION, _KEEP_ALIVE_TIMEOUT = 0x82, 0x84, 0x8D
 _MOST_SAID = 300  # characters of a text of the broker
 _CLOSED = Ending("closed")
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """Callbacks of a socket loop, all called on the event loop.
-
-    None may raise. If one does, the connection is reported as broken.
-
-    Attributes:
-        on_message: A message: the fields of a `Publish`.
-        on_oversized: A message above the limit, of which only the head is left.
-        after_read: A handful of messages has been read.
-        on_connack: The broker answered CONNECT: reason, and what it announced.
-        on_suback: The broker answered a subscription: one reason per filter.
-        on_unsuback: The broker answered an unsubscription.
-        on_puback: The broker answered a publication: packet id and reason.
-        on_ended: The connection ended; called once or more, and the first time counts.
-        on_broken: Reading or writing failed, or a callback raised.
-    """
-
-    on_message: Callable[[int, int, str, bytes, bool, bool], None] | None
-    on_oversized: Callable[[Oversized], None] | None
-    after_read: Callable[[], None] | None
-    on_connack: Callable[[Reason, Announced], None]
-    on_suback: Callable[[Sequence[Reason]], None]
-    on_unsuback: Callable[[Sequence[Reason]], None]
-    on_puback: Callable[[int, Reason], None]
-    on_ended: Callable[[Ending], None]
-    on_broken: Callable[[Exception], None]
 
 
 class SocketLoop:
@@ -103,8 +74,7 @@ class SocketLoop:
         """Prepare the client; see `ingest.mqtt.connection.Connection` for the arguments."""
         self.version = version
         self.announced: Announced | None = None
-        self._rest_s = rest_s
-        self._hurry_until_s = 0.0
+        self._rest = Rest(rest_s, lambda on: self._watch(reading=on), self.poll)
         self._endpoint = endpoint
         self._where = f"{endpoint.host}:{endpoint.port}"
         self._callbacks = callbacks
@@ -125,7 +95,6 @@ class SocketLoop:
         self._paused = False
         self._flush_due = False
         self._seen_bytes = 0
-        self._resting: asyncio.TimerHandle | None = None
         self._messages = 0  # of the current read
 
     # -- life of a socket -------------------------------------------------------------------
@@ -239,7 +208,7 @@ class SocketLoop:
         """Stop reading from the socket, so that TCP holds the broker back."""
         if not self._paused:
             self._paused = True
-            self._stop_resting()
+            self._rest.stop()
             self._watch(reading=False)
 
     def resume(self) -> None:
@@ -257,10 +226,7 @@ class SocketLoop:
 
     def hurry(self) -> None:
         """Read at once for a moment, because more is on its way."""
-        self._hurry_until_s = asyncio.get_running_loop().time() + _HURRY_S
-        if self._resting is not None:
-            self._stop_resting()
-            self._watch(reading=True)
+        self._rest.hurry()
 
     def keep_alive(self) -> bool:
         """Send and check MQTT pings; call it several times a second.
@@ -314,29 +280,7 @@ class SocketLoop:
                 self._callbacks.after_read()
         if not self._paused:
             is_little = sock.received_bytes - before < _LITTLE_BYTES and not sock.is_discarding
-            self._rest_or_watch(may_rest=is_little and self._messages > 0)
-
-    def _rest_or_watch(self, *, may_rest: bool) -> None:
-        """After a read: leave the socket alone for a moment, or wait until it is readable.
-
-        One read of several messages costs less than one for each.
-        """
-        loop = asyncio.get_running_loop()
-        if not (may_rest and self._rest_s) or loop.time() < self._hurry_until_s:
-            self._stop_resting()
-            self._watch(reading=True)
-        elif self._resting is None:
-            self._watch(reading=False)
-            self._resting = loop.call_later(self._rest_s, self._rested)
-
-    def _rested(self) -> None:
-        self._resting = None
-        self.poll()
-
-    def _stop_resting(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-            self._resting = None
+            self._rest.after_read(may_rest=is_little and self._messages > 0)
 
     def _take_packets(self, sock: PacketSocket) -> bool:
         """Take all packets that have been read, in order; False when the connection has ended."""
@@ -432,7 +376,7 @@ class SocketLoop:
 
     def _unwatch(self) -> None:
         """Stop watching before the descriptor is closed: its number may soon be reused."""
-        self._stop_resting()
+        self._rest.stop()
         if self._fd >= 0:
             self._watch(reading=False)
             asyncio.get_running_loop().remove_writer(self._fd)
