@@ -3,8 +3,9 @@
 A durable write costs about the same for one message as for fifty, and so does everything after it.
 A load therefore waits for more messages, within one **beat**. It closes
 
-- one beat after the load before it, or a fifth of a beat after its first message if that is later:
-  a lone message does not wait long;
+- one beat after the load before it, or a fifth of a beat after its first message if that is later;
+- a fifth of a beat after its first message if that is still alone then: a lone message does not
+  wait long, whatever came before it;
 - at once with `BEAT_MESSAGES` messages;
 - at once when the **window** is full. A broker sends so many messages before it waits for
   acknowledgements, and does not say how many. The most that have been unacknowledged on this
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 __all__ = ["BEAT_MESSAGES", "LEAST_WINDOW", "Beat"]
 
-BEAT_MESSAGES = 32
+BEAT_MESSAGES = 48
 LEAST_WINDOW = 20
 """What mosquitto sends in MQTT 3.1.1 before it waits (its default of max_inflight_messages)."""
 _FIRST_WAIT = 0.2  # of a beat
@@ -44,6 +45,8 @@ class Beat:
         self.is_burst = False
         self._beat_s = beat_ms / 1000
         self._closed_s = self._heard_s = 0.0
+        self._first_s = self._due_s = 0.0  # of the load
+        self._is_new = True
         self._was_full = False  # since the last load was closed
 
     @property
@@ -66,14 +69,24 @@ class Beat:
             now_s: Monotonic time.
         """
         self._heard_s = now_s
+        if self._is_new:
+            self._first_s, self._due_s, self._is_new = now_s, now_s, False
         is_full = unacknowledged >= max(self._least_window, self.window * 7 // 8)
         self.window = max(self.window, unacknowledged)
         self._was_full = self._was_full or is_full
         return is_full or messages >= BEAT_MESSAGES or not self._beat_s
 
-    def due_s(self, first_s: float) -> float:
-        """Return when a load with a first message at `first_s` is to be closed, monotonic."""
-        return max(self._closed_s + self._beat_s, first_s + _FIRST_WAIT * self._beat_s)
+    def wait_s(self, messages: int) -> float:
+        """Return how much longer a load is to wait, when the last wait is over; 0: it is closed.
+
+        Args:
+            messages: Messages in it; it waits a second time only if it had one and has more now.
+        """
+        due_s = self._first_s + _FIRST_WAIT * self._beat_s
+        if messages > 1:
+            due_s = max(due_s, self._closed_s + self._beat_s)
+        waited_s, self._due_s = self._due_s, max(self._due_s, due_s)
+        return self._due_s - waited_s
 
     def timed_out(self, unacknowledged: int, now_s: float) -> None:
         """Note that a load closes because it is due, and correct a window that is too large."""
@@ -82,5 +95,5 @@ class Beat:
 
     def closed(self, now_s: float) -> None:
         """Note that a load was closed."""
-        self._closed_s = now_s
+        self._closed_s, self._is_new = now_s, True
         self.is_burst, self._was_full = self._was_full, False

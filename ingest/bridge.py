@@ -63,8 +63,7 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S, _IDLE_HEARTBEAT_S = 0.25, 0.5
 _MOST_HELD_BYTES = 32 * 1024 * 1024
-"""Payloads that may wait for the log, or their numbers where these take more; dead letters of large
-ones need about twice as much."""
+"""Payloads that wait for the log, or their numbers if larger; dead letters may need twice as much."""
 _STUCK_S = 60.0
 """Seconds without a turn after which the task that drives the connection counts as stuck."""
 _LINGER_S = 0.5
@@ -393,23 +392,25 @@ class Bridge:
 
     def _set_beat(self) -> None:
         """See to it that the load is closed in time."""
-        load = self._intake.load
-        if self._arrived.is_set() or load.is_empty:
+        if self._arrived.is_set() or (load := self._intake.load).is_empty:
             return
-        now_s = self._steady_s()
-        closes_now = self._beat.closes_now(load.messages, self._unacknowledged, now_s)
+        closes_now = self._beat.closes_now(load.messages, self._unacknowledged, self._steady_s())
         if closes_now or self._is_full or self._stopping:
             self._arrived.set()
         elif self._beat_timer is None:
-            wait_s = self._beat.due_s(now_s) - now_s
-            loop = asyncio.get_running_loop()
-            self._beat_timer = loop.call_later(wait_s, self._on_beat)
+            self._wait_or_close()
 
-    def _on_beat(self) -> None:
-        self._beat_timer = None
-        self._connection.poll()
+    def _wait_or_close(self) -> None:
+        if (wait_s := self._beat.wait_s(self._intake.load.messages)) > 0:
+            self._beat_timer = asyncio.get_running_loop().call_later(wait_s, self._on_beat)
+            return
         self._beat.timed_out(self._unacknowledged, self._steady_s())
         self._arrived.set()
+
+    def _on_beat(self) -> None:
+        self._connection.poll()
+        if not self._arrived.is_set():
+            self._wait_or_close()
 
     def _stop_beat(self) -> None:
         if self._beat_timer is not None:
@@ -426,8 +427,7 @@ class Bridge:
     def _close_load(self) -> Load:
         """Close the load; where devices wait, a tick of this moment follows its messages."""
         self._stop_beat()
-        now_s = self._steady_s()
-        self._beat.closed(now_s)
+        self._beat.closed(now_s := self._steady_s())
         load = self._intake.load
         if self._ticks is not None and not load.is_empty:
             wanted = self._ticks.due(now_s, load.records.partitions_heard)

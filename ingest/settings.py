@@ -100,7 +100,7 @@ class IngestSettings(EnvironmentSettings):
         ),
     )
     beat_ms: int = Field(
-        default=100,
+        default=200,
         ge=0,
         le=60_000,
         description=(

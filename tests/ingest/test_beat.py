@@ -5,12 +5,21 @@ from __future__ import annotations
 from ingest.beat import BEAT_MESSAGES, LEAST_WINDOW, Beat
 
 
-def test_loads_follow_one_another_in_beats_and_a_lone_message_waits_for_a_fifth() -> None:
+def waits(closed_s: float, first_s: float, *messages: int) -> list[float]:
+    """Waits of a load that has so many messages at its start and after each wait."""
     beat = Beat(100)
-    beat.closed(50.0)
-    assert beat.due_s(50.01) == 50.1
-    assert beat.due_s(50.09) == 50.09 + 0.02
-    assert beat.due_s(60.0) == 60.02
+    beat.closed(closed_s)
+    beat.closes_now(messages[0], 1, first_s)
+    return [round(beat.wait_s(count), 6) for count in messages]
+
+
+def test_loads_follow_one_another_in_beats_and_a_lone_message_waits_for_a_fifth() -> None:
+    assert waits(50.0, 50.01, 2, 9) == [0.09, 0]
+    assert waits(50.0, 50.01, 1, 1) == [0.02, 0]
+    assert waits(50.0, 50.01, 1, 2, 9) == [0.02, 0.07, 0]
+    assert waits(50.0, 50.09, 2, 3) == [0.02, 0]
+    assert waits(50.0, 60.0, 7, 7) == [0.02, 0]
+    beat = Beat(100)
     assert not beat.closes_now(1, 1, 60.0)
     assert beat.closes_now(BEAT_MESSAGES, 1, 60.0)
 
