@@ -97,6 +97,7 @@ def connect(
         db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
         db.execute("PRAGMA cache_size = -2048")
         db.execute("PRAGMA journal_size_limit = 67108864")
+        db.execute("PRAGMA secure_delete = OFF")  # Debian's default zeroes and writes free pages
     except FILE_ERRORS as exc:
         db.close()
         raise file_error(path, exc) from exc
