@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_S, _IDLE_HEARTBEAT_S = 0.25, 0.5
 _MOST_HELD_BYTES = 32 * 1024 * 1024
-"""Payloads that wait for the log, or their numbers if larger; dead letters may need twice as much."""
+"""Payloads that wait for the log, or their numbers if larger; dead letters may take twice that."""
 _STUCK_S = 60.0
 """Seconds without a turn after which the task that drives the connection counts as stuck."""
 _LINGER_S = 0.5
