@@ -15,6 +15,9 @@ A load therefore waits for more messages, within one **beat**. It closes
   the window by sending more.
 
 A window that is too large shows when nothing more has come for half a beat; it is then corrected.
+A broker that sends even fewer than `LEAST_WINDOW` (mosquitto with max_inflight_messages 1) shows by
+the same number of messages in `_STALLS` loads in a row that end in silence, a lone one each time
+soon after the acknowledgement. This number is the window then, until more have come.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ BEAT_MESSAGES = 48
 LEAST_WINDOW = 20
 """What mosquitto sends in MQTT 3.1.1 before it waits (its default of max_inflight_messages)."""
 _FIRST_WAIT = 0.2  # of a beat
+_STALLS = 5
 
 
 class Beat:
@@ -48,6 +52,8 @@ class Beat:
         self._first_s = self._due_s = 0.0  # of the load
         self._is_new = True
         self._was_full = False  # since the last load was closed
+        self._full = least_window  # fewest messages that may fill the window
+        self._stalled_at = self._stalls = 0
 
     @property
     def rest_s(self) -> float:
@@ -56,8 +62,9 @@ class Beat:
 
     def on_connected(self) -> None:
         """Note a new connection: the window of its broker is not known."""
-        self.window = self._least_window
+        self.window = self._full = self._least_window
         self._was_full = False
+        self._stalls = 0
 
     def closes_now(self, messages: int, unacknowledged: int, now_s: float) -> bool:
         """Return whether the load is to be closed now, after messages have arrived.
@@ -71,7 +78,10 @@ class Beat:
         self._heard_s = now_s
         if self._is_new:
             self._first_s, self._due_s, self._is_new = now_s, now_s, False
-        is_full = unacknowledged >= max(self._least_window, self.window * 7 // 8)
+        if unacknowledged > self._full:
+            self._full = self._least_window
+            self.window = max(self.window, self._full)
+        is_full = unacknowledged >= max(self._full, self.window * 7 // 8)
         self.window = max(self.window, unacknowledged)
         self._was_full = self._was_full or is_full
         return is_full or messages >= BEAT_MESSAGES or not self._beat_s
@@ -90,8 +100,17 @@ class Beat:
 
     def timed_out(self, unacknowledged: int, now_s: float) -> None:
         """Note that a load closes because it is due, and correct a window that is too large."""
-        if now_s - self._heard_s >= self._beat_s / 2:
-            self.window = min(self.window, max(self._least_window, unacknowledged))
+        silent = (now_s - self._heard_s) / self._beat_s if self._beat_s else 0.0
+        is_alone = unacknowledged == 1 and self._first_s - self._closed_s <= self._beat_s / 8
+        if not unacknowledged or silent < (0.75 * _FIRST_WAIT if is_alone else 0.5):
+            self._stalls = 0
+        else:
+            self._stalls = self._stalls + 1 if unacknowledged == self._stalled_at else 1
+            self._stalled_at = unacknowledged
+            if self._stalls >= _STALLS:
+                self._full = min(self._full, unacknowledged)
+        if silent >= 0.5 or self._full < self._least_window:
+            self.window = min(self.window, max(self._full, unacknowledged))
 
     def closed(self, now_s: float) -> None:
         """Note that a load was closed."""

@@ -66,3 +66,34 @@ def test_silence_after_many_messages_shows_the_window() -> None:
 def test_a_smaller_receive_maximum_is_the_window() -> None:
     beat = Beat(100, least_window=10)
     assert beat.closes_now(10, 10, 0.0)
+
+
+def test_a_broker_that_sends_one_message_at_a_time_is_not_left_to_wait() -> None:
+    beat = Beat(200)
+    for at in (1.0, 1.05, 1.1, 1.15, 1.2):
+        assert not beat.closes_now(1, 1, at)
+        beat.timed_out(1, at + 0.04)
+        beat.closed(at + 0.04)
+        if at == 1.0:  # a lone message long after the one before it says nothing
+            beat.timed_out(0, at + 0.04)
+    assert not beat.closes_now(1, 1, 1.25)
+    beat.timed_out(1, 1.29)
+    beat.closed(1.29)
+    assert beat.closes_now(1, 1, 1.3)
+    beat.closed(1.3)
+    assert beat.is_burst  # the next message is read at once
+    assert not beat.closes_now(1, 2, 1.4)  # it sends more after all
+    assert not beat.closes_now(1, 1, 1.5)
+
+
+def test_a_small_window_is_learned_only_from_the_same_number_in_a_row() -> None:
+    beat = Beat(200)
+    for at, messages in ((1, 3), (2, 3), (3, 3), (4, 3), (5, 4)):
+        assert not beat.closes_now(messages, messages, at)
+        beat.timed_out(messages, at + 0.19)
+    for at in (6, 7, 8, 9, 10):
+        assert not beat.closes_now(3, 3, at)
+        beat.timed_out(3, at + 0.19)
+    assert beat.closes_now(3, 3, 11.0)
+    beat.on_connected()
+    assert not beat.closes_now(3, 3, 12.0)
