@@ -43,7 +43,14 @@ from ingest.messages import MAX_RECV_MS, Batch, Tick, Unreadable, decode_lines
 from ingest.payloads import MAX_CHANNELS, MAX_FLOAT32, MAX_READINGS, YEAR_2000_MS
 from ingest.topics import are_names
 
-__all__ = ["Block", "batches_of", "decode_bundle", "decode_record", "decode_ticks", "encode_record"]
+__all__ = [
+    "Block",
+    "batches_of",
+    "decode_messages",
+    "decode_record",
+    "decode_ticks",
+    "encode_record",
+]
 
 _MAGIC = b"KPB1"
 _PART = struct.Struct("<cI")
@@ -136,7 +143,7 @@ def decode_ticks(value: bytes) -> list[Tick]:
     return found
 
 
-def decode_bundle(value: bytes) -> list[Batch | Tick | Unreadable]:
+def decode_messages(value: bytes) -> list[Batch | Tick | Unreadable]:
     """Decode the value of one record as single messages, in order; never raises."""
     found: list[Batch | Tick | Unreadable] = []
     for item in decode_record(value):

@@ -31,7 +31,7 @@ class BridgeCounters:
             (`ingest.topics.probe_address`).
         dead_lettered_total: Refused messages that are durable in the log, by reason.
         ticks_total: Ticks in the log.
-        records_total: Records in the log (bundles and dead letters).
+        records_total: Records in the log (of readings, labels and dead letters).
         appends_total: Confirmed appends.
         append_failures_total: Appends that the log did not confirm.
         stale_acks_total: Acknowledgements dropped because their connection had ended.

@@ -16,7 +16,7 @@ class LogRecord:
     Attributes:
         topic: Log topic, one of `ingest.topics.LOG_TOPICS`.
         partition: Partition; None: the log chooses it by the key.
-        key: Log key (a device, a dead letter's id); None for a record without one (a bundle).
+        key: Log key (a device, a dead letter's id); None for a record without one (readings).
         value: Content.
         ts_ms: Time of the record, epoch ms.
         headers: Names and values of headers.

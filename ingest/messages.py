@@ -17,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.payloads import check_document, encode_payload, event_times
+from ingest.payloads import check_document, event_times
 from ingest.topics import Address, are_names
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "columns",
     "decode_lines",
     "encode_envelope",
-    "encode_readings",
 ]
 
 MAX_RECV_MS = 2**53
@@ -94,7 +93,7 @@ class Unreadable:
 def columns(batch: Batch, channels: Sequence[str]) -> NDArray[np.float32]:
     """Return the batch's values in the order of `channels`, float32 `[n, c]`.
 
-    Other channels are omitted. This is the one place where a number becomes float32.
+    Other channels are omitted. Numbers are rounded as for windows (`pipeline.windows.arrivals`).
 
     Raises:
         RefusedMessage: `missing_channel`, with the names of all missing channels.
@@ -108,15 +107,6 @@ def columns(batch: Batch, channels: Sequence[str]) -> NDArray[np.float32]:
         raise RefusedMessage(RefusalReason.missing_channel, detail) from None
     table: NDArray[np.float32] = np.array(wanted, dtype=np.float32).T
     return table
-
-
-def encode_readings(batch: Batch, indices: Sequence[int] | NDArray[np.intp]) -> bytes:
-    """Encode some readings of a batch as a body: the late ones, or the dead-lettered ones."""
-    chosen = [int(at) for at in indices]
-    ts_ms = [int(batch.ts_ms[at]) for at in chosen]
-    return encode_payload(
-        ts_ms, {name: [column[at] for at in chosen] for name, column in batch.values.items()}
-    )
 
 
 def encode_envelope(site: str, device: str, stream: str, recv_ms: int, payload: bytes) -> bytes:

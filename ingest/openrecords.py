@@ -1,8 +1,8 @@
 """Records of the topic `readings` that are being filled: accepted messages in, columns out.
 
-Messages of one partition with the same stream and channels share a block. A block is left, and
-another one begun, where a later message of a device and stream stands in another block already, so
-their order of arrival holds. A record is left when it has reached one of its bounds.
+Messages of one partition with the same stream and channels share a block, as long as each sender's
+messages keep their order: a message whose sender already has one in a later block begins a new
+block. A record that has reached one of its bounds takes no more messages.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class OpenRecords:
             self._ticks[partition] = tick
 
     def leave_blocks(self) -> None:
-        """Begin new blocks, because where senders have their last message is forgotten."""
+        """Begin new blocks, because the caller has forgotten the blocks of its senders."""
         for records in self._records.values():
             records[-1].open.clear()
 

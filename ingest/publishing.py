@@ -21,7 +21,8 @@ class Publications:
         decoders: The decoders.
 
     Attributes:
-        refused: Why the broker took our last refused message not; the bridge is not ready then.
+        refused: Why the broker refused a publication on this connection; the bridge is not ready
+            then. Empty if it refused none.
     """
 
     def __init__(self, decoders: Decoders) -> None:

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 READINGS = "readings"
-"""Log topic of bundles of readings and ticks (see `ingest.messages`)."""
+"""Log topic of readings and ticks (`ingest.blocks`)."""
 SCORES = "scores"
 """Log topic of score records (see `pipeline.points.points`)."""
 LATE = "late"

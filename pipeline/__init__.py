@@ -2,7 +2,7 @@
 
 The common format:
 
-1. A **record** of the topic `readings` is a bundle of messages and ticks, in order per device.
+1. A **record** of the topic `readings` holds messages as columns, and ticks, in order per device.
 2. `windows` cuts the readings of a device into **windows** `[length, channels]` float32, half-open
    in event time; late, duplicate and future readings and gaps are counted outputs.
 3. `scoring` turns closed windows into **score records**, one batch per student, across devices.

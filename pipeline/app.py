@@ -428,7 +428,7 @@ def _create_app(
         web_enabled=False,
         TableManager="pipeline.log.tablemanager:PromptTableManager",
         stream_wait_empty=True,  # if off, Faust acks unfinished work at every stop
-        stream_buffer_maxsize=64,  # records are bundles of many messages
+        stream_buffer_maxsize=64,  # a record holds many messages
         broker_commit_interval=1.0,
         producer_acks=-1,
         producer_linger=0.005,

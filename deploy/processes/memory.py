@@ -45,7 +45,7 @@ def set_up_allocator() -> None:
 
 
 def freeze_startup_objects() -> None:
-    """Exclude the objects made at start-up from collections, and return what it alone needed."""
+    """Exclude objects made at the start from collections; return memory that only it needed."""
     gc.unfreeze()  # imports leave half a megabyte of garbage, see deploy.commands.importing
     gc.collect()
     gc.freeze()

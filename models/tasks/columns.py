@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Columns", "row_of", "rows_of", "take"]
+__all__ = ["Column", "Columns", "row_of", "take"]
 
 Column = Any
 Columns = Mapping[str, Column]
@@ -28,11 +28,6 @@ def row_of(columns: Columns, row: int) -> dict[str, Any]:
     {'rul': 2.5, 'unit': 'h', 'p': {'a': 0.75}}
     """
     return {name: _value(column, row) for name, column in columns.items()}
-
-
-def rows_of(columns: Columns, size: int) -> list[dict[str, Any]]:
-    """The fields of each of `size` windows, as plain data."""
-    return [row_of(columns, row) for row in range(size)]
 
 
 def take(column: Column, rows: slice | NDArray[np.intp]) -> Column:

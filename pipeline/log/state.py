@@ -44,7 +44,7 @@ __all__ = [
 
 OFFSET_BITS = 40
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""Largest value of one record; a bundle is some ten kilobytes."""
+"""Largest value of one record; one with readings has some ten kilobytes."""
 ROW_OVERHEAD_BYTES = 48
 """Size of a row without key, value and headers; counted so that many tiny records fill the cap."""
 

@@ -81,8 +81,8 @@ def block_of(scores: ScoreColumns) -> PointBlock | None:
     """The points of scores that were read from the log, without their details.
 
     Returns:
-        None unless every score is surely as its task wants it. The scores are then taken one by
-        one (`pipeline.points.scores`), which finds those that make no point.
+        None if any score may not have the form of its task. Take the scores one by one then
+        (`pipeline.points.scores`) to find those that make no point.
     """
     columns = scores.columns
     task = TASKS.get(columns["task"]) if type(columns.get("task")) is str else None

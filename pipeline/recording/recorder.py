@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.clock import steady_ms as process_steady_ms
 from ingest.errors import RefusedMessage
 from ingest.labels import LabelRecord, decode_label_record
@@ -184,7 +184,7 @@ class Recorder:
         return taken
 
     def _take_readings(self, record: Record) -> None:
-        for item in decode_bundle(record.value):
+        for item in decode_messages(record.value):
             if isinstance(item, Batch):
                 self._rows.add(item)
             elif isinstance(item, Unreadable):

@@ -44,7 +44,7 @@ __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 256
-"""Records (bundles) in the inbox at which the agent waits."""
+"""Records in the inbox at which the agent waits; each holds many messages."""
 _MAX_WAITING_BYTES = 8_000_000
 """Bytes in the inbox: a second or two of work, for which a joining worker has to wait."""
 _MAX_SCORED = 2048

@@ -61,7 +61,7 @@ class Arrivals:
         self.ts_ms = np.concatenate([block.ts_ms for block in blocks])
         self.values = np.concatenate([_in_order(block, channels) for block in blocks]).astype(
             np.float32
-        )  # the one place where a number becomes float32
+        )  # the one place where a number of a window becomes float32
 
     def messages_of(self, readings: NDArray[np.intp]) -> NDArray[np.int64]:
         """How many of some readings each message has, `[m]`."""

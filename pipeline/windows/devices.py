@@ -55,6 +55,7 @@ from pipeline.windows.devicetable import (
     WINDOWED,
     WINDOWS,
     DeviceTable,
+    DirtyRow,
     Key,
 )
 from pipeline.windows.joining import joined, part_of
@@ -190,7 +191,7 @@ class Devices:
         """Sums over `accounts()`, at a cost that does not grow with their number."""
         return self._table.totals()
 
-    def dirty_rows(self, most: int | None = None) -> list[tuple[int, str, bytes | None]]:
+    def dirty_rows(self, most: int | None = None) -> list[DirtyRow]:
         """Rows (partition, key, value) changed since the last call; clears them.
 
         A value of None deletes the row of a device that was removed.
@@ -198,9 +199,7 @@ class Devices:
         Args:
             most: Most devices in the result, apart from removed ones; the others stay changed.
         """
-        rows: list[tuple[int, str, bytes | None]] = [
-            (partition, name, None) for name, partition in self._gone.items()
-        ]
+        rows: list[DirtyRow] = [(at, name, None) for name, at in self._gone.items()]
         slots = np.flatnonzero(self._table.dirty)[:most]
         for number, chosen in self._groups.by_group(slots):
             some = slots[chosen]

@@ -1,4 +1,4 @@
-"""Who has window state: the roster of a worker's devices, told only when it has to decide. Pure.
+"""Who has window state: the roster of a worker's devices, kept up only when it decides. Pure.
 
 A device is known once it has closed a window; see `ingest.roster` for who goes and who stays.
 """

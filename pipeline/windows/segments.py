@@ -83,9 +83,7 @@ class Segments:
             end: One past its last position, `[k]`.
             more: Number of elements to come, `[k]`.
         """
-        for at in range(
-            _ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE
-        ):  # so that a move takes little memory
+        for at in range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE):  # a move takes little memory
             part = slice(at, at + _ROWS_AT_ONCE)
             self.make_room(rows[part], keep[part], end[part], more[part])
         rows, more = rows[:_ROWS_AT_ONCE], more[:_ROWS_AT_ONCE]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridge import Bridge
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
@@ -72,7 +72,7 @@ def windowed(log: FakeLog) -> tuple[list[tuple[int, float, float]], DeviceAccoun
     devices = Devices(lambda stream: PLAN if stream == "pair" else None, lambda _: None)
     rows = []
     for offset, record in enumerate(r for r in log.records if r.topic == READINGS):
-        items = [item for item in decode_bundle(record.value) if hasattr(item, "values")]
+        items = [item for item in decode_messages(record.value) if hasattr(item, "values")]
         outcome = devices.apply(record.partition or 0, offset, items)
         for closed in closed_windows(outcome.windows):
             a, b = closed.window.values[0].tolist()

@@ -19,7 +19,6 @@ from ingest.simulators.turbofan import engine_history
 from models.artifact import read_artifact
 from models.features import slice_windows
 from models.session import Student
-from models.tasks.columns import rows_of
 from models.tasks.quality import is_doubtful
 from models.tasks.registry import find_task
 from models.zoo import zoo_path
@@ -28,7 +27,7 @@ from pipeline.points.scores import ScoreRecord
 from pipeline.scoring.batch import Scored, StudentScores
 from pipeline.scoring.quality import QualityCheck
 from pipeline.windows.spec import Window
-from tests.fakes.scores import Closed, batches_of, columns_of
+from tests.fakes.scores import Closed, batches_of, columns_of, rows_of
 from training.datasets.cmapss import label_engines
 from training.datasets.uci_har import read_uci_har
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.errors import RefusedMessage
 from ingest.messages import Tick, encode_envelope
 from ingest.payloads import decode_payload
@@ -175,7 +175,7 @@ class SimulatedSite:
             )
         for partition, waiting in envelopes.items():
             waiting.append(encode_tick(Tick(self.now_ms, START_MS)))
-            items = decode_bundle(encode_bundle(waiting))
+            items = decode_messages(encode_bundle(waiting))
             self._score(self.devices.apply(partition, self.offsets[partition], items))
             self.offsets[partition] += 1
             if partition or at_ms % 60_000 > 20_000:  # partition 0 stalls for 20 s of each minute

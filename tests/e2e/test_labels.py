@@ -18,7 +18,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.labels import Label, decode_label_record, encode_label
 from ingest.messages import Batch
 from ingest.mqtt.endpoint import Endpoint
@@ -133,7 +133,7 @@ def test_no_kill_loses_a_label_or_records_a_reading_twice(tmp_path: Path) -> Non
     in_log = Counter(
         int(ts_ms)
         for record in peek_log(log, READINGS)
-        for item in decode_bundle(record.value or b"")
+        for item in decode_messages(record.value or b"")
         if isinstance(item, Batch)
         for ts_ms in item.ts_ms
     )

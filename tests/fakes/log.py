@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.deadletter import DeadLetter, decode_dead_letter
 from ingest.errors import LogUnavailable
 from ingest.logwriter import LogRecord
@@ -49,7 +49,7 @@ class FakeLog:
         found: list[Batch | Tick] = []
         for record in self.records:
             if record.topic == READINGS:
-                for item in decode_bundle(record.value):
+                for item in decode_messages(record.value):
                     assert isinstance(item, Batch | Tick), item
                     found.append(item)
         return found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from models.tasks.columns import Columns, row_of
 from pipeline.points.scorecolumns import ScoreColumns, encode_scores
 from pipeline.points.scores import ScoreRecord
 from pipeline.scoring.batch import Health, Rescue, Scored, Scorer, Unscored, score_windows
@@ -34,6 +35,11 @@ def batches_of(closed: Iterable[Any], partition: int = 0) -> list[WindowBatch]:
         kind = (item.stream, window.values.shape, window.rate_hz is None)
         groups.setdefault(kind, []).append(item)
     return [_batch_of(group, partition) for group in groups.values()]
+
+
+def rows_of(columns: Columns, size: int) -> list[dict[str, Any]]:
+    """The fields of each of `size` windows, as plain data."""
+    return [row_of(columns, row) for row in range(size)]
 
 
 @dataclass(frozen=True)

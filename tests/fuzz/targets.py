@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from ingest.blocks import Block, decode_bundle, decode_record, decode_ticks
+from ingest.blocks import Block, decode_messages, decode_record, decode_ticks
 from ingest.errors import MqttError, RefusedMessage
 from ingest.mqtt.packets import PacketSocket
 from ingest.payloads import decode_payload, event_times
@@ -55,7 +55,7 @@ def json_body(data: bytes) -> None:
 
 
 def bundle(data: bytes) -> None:
-    decode_bundle(data)
+    decode_messages(data)
 
 
 def record(data: bytes) -> None:
@@ -67,7 +67,7 @@ def record(data: bytes) -> None:
                 assert item.values.nbytes <= 2 * len(value)
                 assert len(item.sender) == len(item.recv_ms) == len(item.counts) >= 1
                 assert len(item.ts_ms) == len(item.values) == item.counts.sum()
-        decode_bundle(value)
+        decode_messages(value)
         decode_ticks(value)
 
 

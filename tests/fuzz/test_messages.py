@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridgehealth import BridgeCounters
 from ingest.deadletter import decode_dead_letter
 from ingest.decoderfile import StoreUnusable
@@ -59,7 +59,7 @@ def test_a_body_is_refused_or_has_readings(payload: bytes) -> None:
     assert times.dtype == np.int64
     assert len(times) > 0
     envelope = encode_envelope("s", "d", "imu", T0_MS, payload)
-    (batch,) = decode_bundle(encode_bundle([envelope]))
+    (batch,) = decode_messages(encode_bundle([envelope]))
     assert isinstance(batch, Batch)
     table = columns(batch, list(document["values"]))
     assert table.shape == (len(times), len(document["values"]))
@@ -71,7 +71,7 @@ def test_a_body_is_refused_or_has_readings(payload: bytes) -> None:
 def test_a_damaged_envelope_affects_no_neighbour(middle: bytes) -> None:
     first, last = (encode_envelope("s", "d", "imu", T0_MS, body(n)) for n in (1, 2))
     with within(10):
-        found = decode_bundle(encode_bundle([first, middle, last]))
+        found = decode_messages(encode_bundle([first, middle, last]))
     assert [found[0].values["n"][0], found[-1].values["n"][0]] == [1.0, 2.0]  # type: ignore[union-attr]
 
 

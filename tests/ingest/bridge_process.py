@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridge import Bridge
 from ingest.logwriter import LogRecord
 from ingest.messages import Batch
@@ -28,7 +28,7 @@ class FileLog:
 
     async def append(self, records: Sequence[LogRecord]) -> None:
         for record in records:
-            for item in decode_bundle(record.value):
+            for item in decode_messages(record.value):
                 assert isinstance(item, Batch)
                 self._file.write(f"{item.device} {item.values['n'][0]:.0f}\n".encode())
         self._file.flush()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingest.blocks import (
     Block,
     batches_of,
-    decode_bundle,
+    decode_messages,
     decode_record,
     decode_ticks,
     encode_record,
@@ -110,7 +110,7 @@ def test_messages_of_a_block_are_batches() -> None:
     one = block(
         [2, 1, 1], [[0, 1], [2, 3], [4, 5], [6, 7]], sender=[1, 0, 1], recv_ms=[T0, T0 + 1, T0 + 2]
     )
-    found = decode_bundle(encode_record([one, Tick(T0, 0)]))
+    found = decode_messages(encode_record([one, Tick(T0, 0)]))
     assert found[-1] == Tick(T0, 0)
     assert [(b.device, b.recv_ms, b.values) for b in found if isinstance(b, Batch)] == [
         ("d1", T0, {"c0": [0, 2], "c1": [1, 3]}),

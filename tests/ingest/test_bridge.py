@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from ingest.beat import LEAST_WINDOW
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridge import Bridge
 from ingest.errors import LogUnavailable, RefusalReason
 from ingest.kafka import MAX_REQUEST_BYTES
@@ -90,7 +90,7 @@ async def test_messages_that_arrive_while_the_log_is_busy_form_bundles_per_parti
         await until(lambda: len(broker.acks) == 252)
         assert log.most_under_way == 1
         home = partition_of(b"plant/press-1", 4)
-        sizes = [len(decode_bundle(record.value)) for record in log.records]
+        sizes = [len(decode_messages(record.value)) for record in log.records]
         assert max(sizes) <= 100
         assert len(log.records) < 30
         assert {r.partition for r in log.records} == {home, partition_of(b"plant/press-2", 4)}
@@ -111,7 +111,9 @@ async def test_bounds_a_record_by_readings_too() -> None:
         log.open.set()
         await until(lambda: len(broker.acks) == 8)
         readings = [
-            sum(len(item.ts_ms) for item in decode_bundle(record.value) if isinstance(item, Batch))
+            sum(
+                len(item.ts_ms) for item in decode_messages(record.value) if isinstance(item, Batch)
+            )
             for record in log.records
         ]
         assert sum(readings) == 6 * 8000 + 2
@@ -424,7 +426,7 @@ async def test_tick_comes_after_every_message_that_has_arrived_and_waits_for_the
         items = log.items()
         assert items.count(Tick(20, 10)) == 4
         home = partition_of(b"plant/press-1", 4)
-        values = [decode_bundle(r.value) for r in log.records if r.partition == home]
+        values = [decode_messages(r.value) for r in log.records if r.partition == home]
         *before, last = [item for items in values for item in items]
         assert len(before) == 5
         assert last == Tick(20, 10)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ingest import payloads
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.errors import RefusalReason, RefusedMessage
-from ingest.messages import Batch, Tick, Unreadable, columns, encode_envelope, encode_readings
+from ingest.messages import Batch, Tick, Unreadable, columns, encode_envelope
 from ingest.payloads import (
     MAX_CHANNELS,
     MAX_PAYLOAD_BYTES,
@@ -232,7 +232,7 @@ def test_bundle_keeps_order_content_and_receive_times() -> None:
     sent = [(ONE, 5), (COLUMNS, 6), (STEADY, 7)]
     lines = [encode_envelope("s", "d", "imu", recv, orjson.dumps(b)) for b, recv in sent]
     tick = Tick(now_ms=T0, since_ms=T0 - 9)
-    items = decode_bundle(encode_bundle([*lines, encode_tick(tick)]))
+    items = decode_messages(encode_bundle([*lines, encode_tick(tick)]))
     assert items[3] == tick
     for item, (body, recv_ms) in zip(items[:3], sent, strict=True):
         assert isinstance(item, Batch)
@@ -250,7 +250,7 @@ def test_a_body_is_kept_unchanged_on_one_line() -> None:
 
 
 def test_empty_bundle() -> None:
-    assert decode_bundle(encode_bundle([])) == []
+    assert decode_messages(encode_bundle([])) == []
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_empty_bundle() -> None:
 )
 def test_a_bad_envelope_affects_no_neighbour(bad: bytes) -> None:
     good = encode_envelope("s", "d", "imu", 5, orjson.dumps(ONE))
-    before, found, after = decode_bundle(encode_bundle([good, bad, good]))
+    before, found, after = decode_messages(encode_bundle([good, bad, good]))
     assert isinstance(found, Unreadable)
     assert found.reason is RefusalReason.unreadable
     for neighbour in (before, after):
@@ -288,7 +288,7 @@ def test_a_bad_envelope_affects_no_neighbour(bad: bytes) -> None:
 
 def test_bad_body_in_a_good_envelope_keeps_its_address_and_reason() -> None:
     body = orjson.dumps({"ts": 1, "values": {"a": 1}})
-    (found,) = decode_bundle(encode_bundle([encode_envelope("s", "d", "imu", 5, body)]))
+    (found,) = decode_messages(encode_bundle([encode_envelope("s", "d", "imu", 5, body)]))
     assert isinstance(found, Unreadable)
     assert (found.reason, found.raw) == (RefusalReason.clock_unset, body)
     assert (found.address, found.recv_ms) == (Address("s", "d", "imu"), 5)
@@ -296,14 +296,14 @@ def test_bad_body_in_a_good_envelope_keeps_its_address_and_reason() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\x00", b"[", b'"x"', b"[[["])
 def test_record_that_is_not_a_bundle_is_unreadable_as_a_whole(value: bytes) -> None:
-    found = decode_bundle(value)
+    found = decode_messages(value)
     assert [type(item) for item in found] == [Unreadable]
 
 
 @given(st.binary(max_size=60))
 def test_decoding_a_bundle_never_raises(value: bytes) -> None:
-    decode_bundle(value)
-    decode_bundle(b"[" + value + b"]")
+    decode_messages(value)
+    decode_messages(b"[" + value + b"]")
 
 
 # Batches ----------------------------------------------------------------------------------------
@@ -333,14 +333,6 @@ def test_missing_channels_are_all_named() -> None:
     with pytest.raises(RefusedMessage, match="needs a, c; the message has b, d") as refused:
         columns(batch({"b": [1.0], "d": [1.0]}), ("a", "b", "c"))
     assert refused.value.reason is RefusalReason.missing_channel
-
-
-def test_chosen_readings_make_a_message_again() -> None:
-    some = encode_readings(batch({"x": [0.1, 2, 7], "y": [3, 4, 5]}), np.array([2, 0]))
-    assert decode_payload(some) == {
-        "ts": [T0 + 2, T0],
-        "values": {"x": [7, 0.1], "y": [5, 3]},
-    }
 
 
 @pytest.mark.parametrize(

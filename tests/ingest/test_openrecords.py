@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.blocks import Block, decode_bundle, decode_record
+from ingest.blocks import Block, decode_messages, decode_record
 from ingest.messages import Batch, Tick
 from ingest.openrecords import OpenRecords, Sender
 from ingest.topics import Address
@@ -46,7 +46,7 @@ def senders(partitions: int) -> list[Sender]:
 def items_of(records: OpenRecords) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
     for partition, value in records.encode():
-        found[partition] += decode_bundle(value)
+        found[partition] += decode_messages(value)
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridge import Bridge
 from ingest.messages import Batch, columns, encode_envelope
 from ingest.mqtt.broker import LocalBroker
@@ -51,7 +51,7 @@ def received(found: ReplayPlan, size: int) -> list[Batch]:
         encode_envelope("replay", "d", "imu", NOW_MS, found.body(at, size))
         for at in range(0, len(found.order), size)
     ]
-    batches = decode_bundle(encode_bundle(envelopes))
+    batches = decode_messages(encode_bundle(envelopes))
     assert all(isinstance(batch, Batch) for batch in batches)
     return [batch for batch in batches if isinstance(batch, Batch)]
 

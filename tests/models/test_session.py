@@ -16,9 +16,9 @@ from models.manifest import Draft
 from models.session import MAX_BATCH, Student
 from models.tasks.activity import ActivityScores
 from models.tasks.classes import Unknown
-from models.tasks.columns import rows_of
 from models.tasks.rul import RUL, RulScores
 from models.zoo import STARTERS, zoo_path
+from tests.fakes.scores import rows_of
 
 
 @pytest.fixture(params=["rul", "activity"])

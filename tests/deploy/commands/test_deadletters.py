@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy.commands.deadletters import dead_letters
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridge import Bridge
 from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
@@ -191,7 +191,7 @@ def _batches(taken: FakeLog) -> list[Batch]:
         item
         for record in taken.records
         if record.topic == READINGS
-        for item in decode_bundle(record.value)
+        for item in decode_messages(record.value)
         if isinstance(item, Batch)
     ]
 

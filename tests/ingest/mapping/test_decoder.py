@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.blocks import decode_bundle
+from ingest.blocks import decode_messages
 from ingest.bridgehealth import BridgeCounters
 from ingest.decoder import Canonical, Checked
 from ingest.decoders import Claim, Decoders
@@ -451,6 +451,6 @@ def test_whatever_comes_on_mapped_topics_is_a_reading_or_a_dead_letter(
 
 
 def decoded(value: bytes) -> list[Batch]:
-    items = decode_bundle(value)
+    items = decode_messages(value)
     assert all(isinstance(each, Batch) for each in items)  # nothing unreadable
     return [each for each in items if isinstance(each, Batch)]

@@ -7,11 +7,11 @@ import pytest
 
 from models.dummy import dummy_draft
 from models.errors import UnknownTask
-from models.tasks.columns import rows_of
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
 from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import find_task, tasks
+from tests.fakes.scores import rows_of
 
 EVERY_TASK = pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
 
