@@ -43,7 +43,7 @@ _MEMBER = "local"
 _POLL_RECORDS = 500
 _POLL_BYTES = 1024 * 1024
 _COMMIT_WITHIN_MS = 200
-"""Longest time for which a commit waits for a transaction that it can join: two beats."""
+"""Longest time for which a commit waits for a transaction that it can join: about a beat."""
 
 
 class Consumer(Handover, BaseConsumer):  # type: ignore[misc]
