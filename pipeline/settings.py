@@ -65,7 +65,7 @@ class PipelineSettings(EnvironmentSettings):
         description="Milliseconds between the ticks that close the windows of idle devices.",
     )
     checkpoint_ms: int = Field(
-        default=1000,
+        default=2000,
         ge=50,
         description="Milliseconds between two checkpoints of window state and committed offsets.",
     )

@@ -8,10 +8,11 @@
 Guarantees:
 
 - **A record is acked only after all its results are durable.** Acks are withheld until the next
-  checkpoint (about a second) and then given strictly in the order of the partition, the one order
-  in which Faust commits correctly (it commits over a single hole, see `docs/faust-internals.md`). A
-  checkpoint waits until scores, dead letters and late readings are confirmed, writes the window
-  state of the changed devices to the changelog of the table, waits for that too, and acks.
+  checkpoint (about two seconds) and then given strictly in the order of the partition, the one
+  order in which Faust commits correctly (it commits over a single hole, see
+  `docs/faust-internals.md`). A checkpoint waits until scores, dead letters and late readings are
+  confirmed, writes the window state of the changed devices to the changelog of the table, waits for
+  that too, and acks.
 - **A kill between any two of these steps is harmless.** State ahead of the committed offset skips
   the records it has applied. Scores ahead of the state are computed again, are identical, and
   overwrite themselves as points.
