@@ -44,7 +44,7 @@ from ingest.clock import now_ms as process_now_ms
 from ingest.clockjudge import ClockJudge
 from ingest.decoder import Decoder
 from ingest.decoders import Decoders
-from ingest.holding import HeldMessage, Holding
+from ingest.holding import Holding
 from ingest.intake import Intake, Load, in_parts
 from ingest.logwriter import LogWriter
 from ingest.messages import Tick
@@ -331,23 +331,39 @@ class Bridge:
     def _on_message(
         self, packet_id: int, qos: int, topic: str, payload: bytes, is_dup: bool, is_retained: bool
     ) -> None:
-        found = (self._connection.epoch, packet_id, qos, topic, payload, None, is_dup, is_retained)
-        self._accept(HeldMessage(*found))
+        """Take one message, or hold it; never raises, whatever its content.
+
+        It is acknowledged in the order of arrival.
+        """
+        if self._stopping:
+            return  # not acknowledged, so the broker keeps it for the next run
+        recv_ms = self._note_arrival()
+        self._held.offer(
+            self._connection.epoch,
+            packet_id,
+            qos,
+            topic,
+            payload,
+            recv_ms,
+            is_dup=is_dup,
+            is_retained=is_retained,
+        )
+        if self._is_full:
+            self._connection.pause()  # not for their number in MQTT 5 with QoS 1: the broker waits
 
     def _on_oversized(self, message: Oversized) -> None:
         """Take what is left of a message above the limit: a dead letter, acknowledged like any."""
-        epoch, (packet_id, qos, topic, head, _) = self._connection.epoch, message
-        self._accept(HeldMessage(epoch, packet_id, qos, topic, head, message))
-
-    def _accept(self, message: HeldMessage) -> None:
-        """Take one message, or hold it; never raises, whatever its content."""
         if self._stopping:
-            return  # not acknowledged, so the broker keeps it for the next run
-        recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
-        self._unconfirmed += 1
-        self._held.offer(message, recv_ms)  # acknowledged in the order of arrival
+            return
+        self._held.offer_oversized(self._connection.epoch, message, self._note_arrival())
         if self._is_full:
-            self._connection.pause()  # not for their number in MQTT 5 with QoS 1: the broker waits
+            self._connection.pause()
+
+    def _note_arrival(self) -> int:
+        """Count a message; returns its time of receipt, which is that of the first of its read."""
+        self._unconfirmed += 1
+        recv_ms = self._recv_ms = self._recv_ms or self._now_ms()
+        return recv_ms
 
     @property
     def _is_full(self) -> bool:

@@ -81,10 +81,37 @@ class Holding:
         now_ms = self._now_ms()
         return clock_problem(now_ms, self._intake.judge.behind_ms(now_ms))
 
-    def offer(self, message: HeldMessage, recv_ms: int) -> None:
-        """Give a message to the intake, or hold it back."""
-        if not self._line and self._take(message, recv_ms):
+    def offer(
+        self,
+        epoch: int,
+        packet_id: int,
+        qos: int,
+        topic: str,
+        payload: bytes,
+        recv_ms: int,
+        *,
+        is_dup: bool,
+        is_retained: bool,
+    ) -> None:
+        """Give a message to the intake, or hold it back; see `HeldMessage` for the arguments."""
+        intake = self._intake
+        if not self._line and intake.take(
+            topic, payload, recv_ms, qos, is_dup=is_dup, is_retained=is_retained
+        ):
+            if qos:
+                intake.load.add_ack(epoch, packet_id)
             return
+        flags = (is_dup, is_retained)
+        self._hold(HeldMessage(epoch, packet_id, qos, topic, payload, None, *flags), recv_ms)
+
+    def offer_oversized(self, epoch: int, oversized: Oversized, recv_ms: int) -> None:
+        """Give what is left of a message above the limit to the intake, or hold it back."""
+        packet_id, qos, topic, head, _ = oversized
+        message = HeldMessage(epoch, packet_id, qos, topic, head, oversized)
+        if self._line or not self._take(message, recv_ms):
+            self._hold(message, recv_ms)
+
+    def _hold(self, message: HeldMessage, recv_ms: int) -> None:
         if self._line and message.oversized is None:
             self._intake.hear(message.topic, message.payload, recv_ms)
         self.held_total += 1
@@ -136,5 +163,5 @@ class Holding:
                 is_retained=message.is_retained,
             )
         if taken and message.qos:
-            intake.load.acks.setdefault(message.epoch, []).append(message.packet_id)
+            intake.load.add_ack(message.epoch, message.packet_id)
         return taken

@@ -85,6 +85,14 @@ class Load:
         """Whether nothing has arrived; ticks alone are nothing."""
         return not (self.messages or self.records.partitions_heard or self.dead_letters)
 
+    def add_ack(self, epoch: int, packet_id: int) -> None:
+        """Note a message to acknowledge once the load is durable."""
+        packet_ids = self.acks.get(epoch)
+        if packet_ids is None:
+            self.acks[epoch] = [packet_id]
+        else:
+            packet_ids.append(packet_id)
+
     def add_tick(self, partitions: Iterable[int], tick: Tick) -> None:
         """Add a tick after everything in the load."""
         wanted = list(partitions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class OpenRecords:
         record.size += _MESSAGE_BYTES + 8 * readings * (1 + len(channels))
         if is_single:
             block.ts_ms.append(ts_ms)  # type: ignore[arg-type]
-            block.columns[0].fromlist(list(values.values()))
+            block.columns[0].frombytes(block.pack(*values.values()))
         else:
             block.counts.append(readings)
             block.ts_ms.extend(ts_ms)  # type: ignore[arg-type]
@@ -189,6 +190,7 @@ class _OpenBlock:
         "counts",
         "is_single",
         "number",
+        "pack",
         "recv_ms",
         "sender",
         "senders",
@@ -207,6 +209,7 @@ class _OpenBlock:
         self.sender, self.counts = array("i"), array("q")
         self.recv_ms, self.ts_ms = array("q"), array("q")
         self.columns = [array("d") for _ in ((0,) if is_single else channels)]
+        self.pack = Struct(f"{len(channels)}d").pack  # twice as fast as a list into the array
 
     def closed(self) -> Block:
         columns = [np.frombuffer(column) for column in self.columns]
