@@ -8,7 +8,7 @@ never depends on it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Annotated
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "count_bins",
     "find_vectors",
     "stability_index",
+    "stability_indices",
 ]
 
 BINS = 20
@@ -156,7 +157,7 @@ def count_bins(readings: NDArray[np.float32], edges: Iterable[float]) -> NDArray
     )
 
 
-def stability_index(counts: NDArray[np.int64], shares: Iterable[float]) -> float:
+def stability_index(counts: NDArray[np.int64], shares: Sequence[float]) -> float:
     """The population stability index of counted readings against the shares of training.
 
     It is the sum of (p - q) ln(p / q) over the bins: 0 for the same shares. Half a reading is added
@@ -165,8 +166,24 @@ def stability_index(counts: NDArray[np.int64], shares: Iterable[float]) -> float
     >>> round(stability_index(np.array([500, 500]), [0.5, 0.5]), 3)
     0.0
     """
-    wanted = np.asarray(tuple(shares), dtype=np.float64)
-    found = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
+    return float(stability_indices(counts[None], [shares])[0])
+
+
+def stability_indices(
+    counts: NDArray[np.int64], shares: Sequence[Sequence[float]]
+) -> NDArray[np.float64]:
+    """The `stability_index` of each channel, `[channels]`.
+
+    Args:
+        counts: Readings of each channel in each bin, `[channels, bins]`; 0 in bins that a channel
+            does not have.
+        shares: Shares of training, by channel; a channel may have fewer than `bins`.
+    """
+    wanted = np.array(list(zip_longest(*shares, fillvalue=np.nan)), dtype=np.float64)
+    bins = np.array([len(each) for each in shares])
     # A bin of training is never empty, but a share may be rounded to 0.
     wanted = np.maximum(wanted, 1e-6)
-    return float(((found - wanted) * np.log(found / wanted)).sum())
+    counted = counts.T[: len(wanted)]
+    found = (counted + 0.5) / (counted.sum(axis=0) + 0.5 * bins)
+    indices: NDArray[np.float64] = np.nansum((found - wanted) * np.log(found / wanted), axis=0)
+    return indices

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.manifest import Draft
-from models.seen import stability_index
+from models.seen import stability_indices
 from pipeline.drift.counts import FEWEST, LONGER, RECENT, SPAN, Counts
 
 __all__ = ["ChannelShape", "Judgement", "judge"]
@@ -131,13 +131,8 @@ def _shapes(bins: NDArray[np.int64], is_fleet: bool, manifest: Draft) -> tuple[C
     if histogram is None:
         return ()
     limits = histogram.many if is_fleet else histogram.alone
+    indices = stability_indices(bins, histogram.shares).tolist()
     return tuple(
-        ChannelShape(
-            name,
-            stability_index(counted[: len(shares)], shares),
-            max(_LEAST, _MARGIN * limit),
-        )
-        for name, counted, shares, limit in zip(
-            manifest.channel_names, bins, histogram.shares, limits, strict=True
-        )
+        ChannelShape(name, index, max(_LEAST, _MARGIN * limit))
+        for name, index, limit in zip(manifest.channel_names, indices, limits, strict=True)
     )
