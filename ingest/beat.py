@@ -10,9 +10,9 @@ A load therefore waits for more messages, within one **beat**. It closes
 - at once when the **window** is full. A broker sends so many messages before it waits for
   acknowledgements, and does not say how many. The most that have been unacknowledged on this
   connection are taken for it, and at least `LEAST_WINDOW`, the smallest default of brokers. Seven
-  eighths of it count as full, because brokers do not keep to a number (mosquitto 2.0.11 sends 39 to
-  41 where 20 are set). So a broker that waits is not left to wait, and one that allows more raises
-  the window by sending more.
+  eighths of it count as full. So a broker that waits is not left to wait, and one that allows more
+  raises the window by sending more. In MQTT 3.1.1 the window stays `LEAST_WINDOW`, because there
+  brokers do not keep to a number (mosquitto 2.0.11 sends between 20 and 41 where 20 are set).
 
 A window that is too large shows when nothing more has come for half a beat; it is then corrected.
 A broker that sends even fewer than `LEAST_WINDOW` (mosquitto with max_inflight_messages 1) shows by
@@ -47,6 +47,7 @@ class Beat:
     def __init__(self, beat_ms: int, least_window: int = LEAST_WINDOW) -> None:
         self.window = self._least_window = least_window
         self.is_burst = False
+        self._learns = True
         self._beat_s = beat_ms / 1000
         self._closed_s = self._heard_s = 0.0
         self._first_s = self._due_s = 0.0  # of the load
@@ -60,8 +61,13 @@ class Beat:
         """Seconds for which the socket may be left alone after a read that brought little."""
         return self._beat_s / 4
 
-    def on_connected(self) -> None:
-        """Note a new connection: the window of its broker is not known."""
+    def on_connected(self, *, learns: bool = True) -> None:
+        """Note a new connection: the window of its broker is not known.
+
+        Args:
+            learns: Whether the window follows what the broker sends (MQTT 5).
+        """
+        self._learns = learns
         self.window = self._full = self._least_window
         self._was_full = False
         self._stalls = 0
@@ -82,7 +88,8 @@ class Beat:
             self._full = self._least_window
             self.window = max(self.window, self._full)
         is_full = unacknowledged >= max(self._full, self.window * 7 // 8)
-        self.window = max(self.window, unacknowledged)
+        if self._learns:
+            self.window = max(self.window, unacknowledged)
         self._was_full = self._was_full or is_full
         return is_full or messages >= BEAT_MESSAGES or not self._beat_s
 

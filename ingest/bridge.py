@@ -395,7 +395,7 @@ class Bridge:
             self._unconfirmed -= len(self._held.drop(lambda message: message.qos > 0))
         self._since.on_connected(now_ms, session_present=session_present)
         self._decoders.connected(now_ms)
-        self._beat.on_connected()
+        self._beat.on_connected(learns=self._connection.protocol == "5")
         self._publications.publish_due(self._connection, now_ms)
 
     def _on_disconnected(self, reason: str) -> None:

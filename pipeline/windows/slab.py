@@ -163,7 +163,7 @@ class StreamSlab:
 
         Returns:
             Windows that closed, one item for each shape, and whether the watermark of each row has
-            moved, `[k]`.
+            moved, or its receive time has become now, `[k]`.
         """
         return advance_rows(self._state, rows, now_ms, since_ms)
 

@@ -80,6 +80,7 @@ def advance_rows(
     parts: list[SlabWindows] = []
     closed: list[tuple[int, Window]] = []
     before_ms = state.numbers[rows, WATERMARK]
+    heard_before_ms = state.numbers[rows, LAST_RECV]
     if state.spec.kind == "time":
         for row in rows.tolist():
             taken = RowWindower(state, row)
@@ -96,6 +97,7 @@ def advance_rows(
             part[:, WATERMARK] = np.maximum(part[:, WATERMARK], part[:, MAX_EVENT])
             _release(state, idle, part, before_ms[is_idle], parts, closed)
     moved = state.numbers[rows, WATERMARK] != before_ms
+    moved |= state.numbers[rows, LAST_RECV] != heard_before_ms
     return join_parts([*parts, *join_windows(closed)]), moved
 
 

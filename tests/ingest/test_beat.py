@@ -50,6 +50,16 @@ def test_a_full_window_closes_a_load_and_more_messages_raise_the_window() -> Non
     assert beat.closes_now(20, LEAST_WINDOW, 1.5)
 
 
+def test_in_mqtt_3_the_window_stays_the_least() -> None:
+    beat = Beat(100)
+    beat.on_connected(learns=False)
+    for at_s, unacknowledged in ((1.0, 41), (1.1, 20), (1.2, 30)):
+        assert not beat.closes_now(1, LEAST_WINDOW - 1, at_s)
+        assert beat.closes_now(1, unacknowledged, at_s)
+        beat.closed(at_s)
+    assert beat.window == LEAST_WINDOW
+
+
 def test_silence_after_many_messages_shows_the_window() -> None:
     beat = Beat(100)
     beat.closes_now(10, 200, 1.0)

@@ -262,3 +262,15 @@ def test_a_student_with_another_number_of_channels_begins_anew() -> None:
     assert [w.window.values.shape for w in closed_windows(outcome.windows)] == [(2, 2)]
     assert found.reset_total == 1
     assert found.accounts()[0].received == 3
+
+
+def test_a_silence_that_begins_anew_because_the_clock_was_set_back_is_saved() -> None:
+    spec = WindowSpec(length=2, hop=1, lateness_ms=200, idle_ms=100)
+    devices = Devices({"x": StreamPlan("m", ("a",), spec)}.get, lambda _: None)
+    ts = np.array([T0], dtype=np.int64)
+    devices.apply(0, 0, [Batch("s", "d", "x", T0 + 500, ts, {"a": [1.0]})])
+    devices.dirty_rows()
+    devices.apply(0, 1, [Tick(T0 + 550, T0)])
+    assert devices.dirty_rows() == []
+    devices.apply(0, 2, [Tick(T0 + 300, T0)])
+    assert [name for _, name, _ in devices.dirty_rows()] == ["s/d/x"]

@@ -49,10 +49,10 @@ class Alone:
 
     def advance(self, now_ms: int, since_ms: int) -> tuple[list[Window], bool]:
         row = RowWindower(self.state, self.row)
-        before_ms = row.watermark_ms
+        before_ms = row.watermark_ms, row.last_recv_ms
         windows = row.advance(now_ms, since_ms)
         row.store()
-        return windows, row.watermark_ms != before_ms
+        return windows, (row.watermark_ms, row.last_recv_ms) != before_ms
 
     def pending(self) -> bool:
         return RowWindower(self.state, self.row).pending
