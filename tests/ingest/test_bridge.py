@@ -466,6 +466,18 @@ async def test_a_lone_message_does_not_wait_for_others() -> None:
         assert bridge.unconfirmed == 0
 
 
+async def test_a_lone_message_soon_after_a_load_does_not_wait_for_the_beat() -> None:
+    log = FakeLog()
+    async with ScriptedBroker() as broker, running(broker, log, beat_ms=4_000) as bridge:
+        broker.publish(1, TOPIC, body(1))
+        await until(lambda: broker.acks == [1])
+        closed_s = asyncio.get_running_loop().time()
+        broker.publish(2, TOPIC, body(2))
+        await until(lambda: broker.acks == [1, 2])
+        assert asyncio.get_running_loop().time() - closed_s < 3  # rest and wait: 1.8 s
+        assert bridge.counters.appends_total == 2
+
+
 async def test_a_load_that_waits_for_its_beat_is_written_at_a_stop() -> None:
     log = FakeLog()
     async with ScriptedBroker() as broker:
