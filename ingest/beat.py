@@ -11,8 +11,9 @@ A load therefore waits for more messages, within one **beat**. It closes
   acknowledgements, and does not say how many. The most that have been unacknowledged on this
   connection are taken for it, and at least `LEAST_WINDOW`, the smallest default of brokers. Seven
   eighths of it count as full. So a broker that waits is not left to wait, and one that allows more
-  raises the window by sending more. In MQTT 3.1.1 the window stays `LEAST_WINDOW`, because there
-  brokers do not keep to a number (mosquitto 2.0.11 sends between 20 and 41 where 20 are set).
+  raises the window by sending more. In MQTT 3.1.1 the window stays `LEAST_WINDOW`, because
+  there mosquitto 2.0.11 sends between 20 and 41 where 20 are set
+  (`findings/mosquitto-exceeds-receive-maximum.sh`).
 
 A window that is too large shows when nothing more has come for half a beat; it is then corrected.
 A broker that sends even fewer than `LEAST_WINDOW` (mosquitto with max_inflight_messages 1) shows by

@@ -21,8 +21,8 @@ that follow are then held back, neither checked nor acknowledged (`ingest.holdin
 is right or the fault is known to be the device's.
 
 MQTT 5 provides back-pressure: unacknowledged messages count against the receive maximum, and the
-broker keeps the rest. Where the protocol does not bound them (3.1.1, QoS 0, many large messages),
-the bridge stops reading from the socket.
+broker keeps the rest. Where nothing bounds them (3.1.1, QoS 0, many large messages, a broker that
+does not keep to the receive maximum), the bridge stops reading from the socket.
 
 A message above `max_packet_bytes` never enters memory: its bytes are discarded as they arrive, and
 its head becomes a dead letter (`too_large`). It is acknowledged like any other, because the broker
@@ -349,7 +349,7 @@ class Bridge:
             is_retained=is_retained,
         )
         if self._is_full:
-            self._connection.pause()  # not for their number in MQTT 5 with QoS 1: the broker waits
+            self._connection.pause()
 
     def _on_oversized(self, message: Oversized) -> None:
         """Take what is left of a message above the limit: a dead letter, acknowledged like any."""
