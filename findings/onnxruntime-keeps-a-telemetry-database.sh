@@ -2,8 +2,7 @@
 #
 # onnxruntime on Linux: a session writes a device id and a telemetry database into the home folder
 #
-# Expected: a library that runs a network from memory writes no file and identifies nobody. The wheels
-# for Linux have done so for years.
+# Expected: a library that runs a network from memory writes no file and identifies nobody.
 #
 # What happens: with onnxruntime 1.31.1, the first session of a process creates
 # ~/.cache/Microsoft/DeveloperTools/.onnxruntime with a file `deviceid` (an identifier that stays the
