@@ -102,7 +102,8 @@ class RunningGateway:
         bridge = self._bridge.health()
         counters = self._scoring.stage.counters
         log = self._log.stats()
-        recovering = self._scoring.recovery.problem
+        recovery = self._scoring.recovery
+        recovering = None if self.is_starting and not recovery.devices else recovery.problem
         return health_report(
             partitions=self.partitions(),
             is_starting=self.is_starting,

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 
-from pipeline.errors import LogFull
+from pipeline.errors import LogError, LogFull
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.sqliteproducer import create_log_topic
 from pipeline.log.state import NewRecord
@@ -49,7 +50,7 @@ class LogTable:
         self._partitions = partitions
         self._open_log = open_log
         self._is_stopping = is_stopping
-        self._log: SqliteLog | None = None
+        self._opening: asyncio.Task[SqliteLog] | None = None
         self._rows: dict[str, bytes] = {}
 
     async def read(self, partitions: Iterable[int]) -> AsyncIterator[list[str]]:
@@ -113,13 +114,26 @@ class LogTable:
                 await asyncio.sleep(_FULL_RETRY_S)
 
     async def close(self) -> None:
-        """Let go of the log."""
-        store, self._log = self._log, None
-        if store is not None:
-            await asyncio.to_thread(store.close)
+        """Let go of the log; an opening that is on its way is finished first."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            with suppress(LogError):  # it was told where the log was needed
+                await asyncio.to_thread((await opening).close)
 
     async def _opened(self) -> SqliteLog:
-        if self._log is None:
-            self._log = await self._open_log()
-            await create_log_topic(self._log, self._topic, self._partitions, compacting=True)
-        return self._log
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+        try:
+            return await asyncio.shield(self._opening)  # a read that is cancelled leaves it
+        except LogError:
+            self._opening = None  # the next call tries again
+            raise
+
+    async def _open(self) -> SqliteLog:
+        store = await self._open_log()
+        try:
+            await create_log_topic(store, self._topic, self._partitions, compacting=True)
+        except BaseException:
+            await asyncio.to_thread(store.close)
+            raise
+        return store

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from deploy.commands.dead_letter_reader import read_progress
 from deploy.commands.deadletters import dead_letters
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
@@ -28,6 +29,11 @@ def test_a_backfill_scores_late_readings_and_leaves_the_device_alone(tmp_path: P
         last = (LIVE - OLD - 128) // 64 + 1
         plant.wait_until(lambda: _of(plant, live, "windows") == last, 60, "windowed")
         before = dict(plant.accounts()[live])
+        newest_ms = before["last_event_ms"]  # replay reads what the last checkpoint has saved
+        log_path = plant.state_dir / "log.db"
+        plant.wait_until(
+            lambda: read_progress(log_path, "kpstream").get(live) == newest_ms, 60, "saved"
+        )
         there = ["--state-dir", str(plant.state_dir), "--mqtt", f"127.0.0.1:{plant.broker.port}"]
         replay = ["replay", *there, "--late", "--all"]
         refused = CliRunner().invoke(dead_letters, replay)

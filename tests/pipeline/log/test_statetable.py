@@ -156,3 +156,26 @@ def test_a_kill_at_any_step_gives_the_windows_and_counters_of_an_undisturbed_run
     assert found.accounts() == wanted.accounts()
     assert found.totals() == wanted.totals()
     assert found.totals().missing == 0
+
+
+async def test_closing_waits_for_an_opening_whose_reader_was_cancelled(tmp_path: Path) -> None:
+    """A start that is stopped cancels the reader, and the thread that opens the log goes on."""
+    may_open = asyncio.Event()
+    logs: list[SqliteLog] = []
+
+    async def opened() -> SqliteLog:
+        await may_open.wait()
+        logs.append(open_log(tmp_path / "log.db", partitions=2))
+        return logs[0]
+
+    found = LogTable(TOPIC, 2, opened, lambda: False)
+    reading = asyncio.ensure_future(read(found, 0))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait({reading})
+    closing = asyncio.ensure_future(found.close())
+    await asyncio.sleep(0)
+    may_open.set()
+    await closing
+    assert len(logs) == 1
+    assert not (tmp_path / "log.db-wal").exists(), "the log is still open"
