@@ -117,7 +117,11 @@ class NumberedDevices:
             start = 0
             began = time.monotonic()
             period_s = self.count * self.dt_ms / 1000
-            while not self._stop.is_set() or publisher.unconfirmed:
+            while (
+                not self._stop.is_set()
+                or publisher.unconfirmed
+                or connects != publisher.connection.connects_total  # nothing is sent again yet
+            ):
                 if connects != publisher.connection.connects_total:
                     connects = publisher.connection.connects_total
                     if connects > 1:
