@@ -86,8 +86,14 @@ def covers(wider: str, narrower: str) -> bool:
 
     >>> covers("sensors/#", "sensors/+/press-2"), covers("sensors/#", "+/+/press-2")
     (True, False)
+    >>> covers("+/#", "#"), covers("a/+/#", "a/#")  # every topic has a first level
+    (True, False)
     """
-    return intersection(wider, narrower) == "/".join(_levels(narrower))
+    levels = _levels(narrower)
+    if levels == ["#"]:
+        levels = ["+", "#"]
+    narrowest = "/".join(levels)
+    return intersection(wider, narrowest) == narrowest
 
 
 def shared_topics(first: TopicSet, second: TopicSet) -> str | None:

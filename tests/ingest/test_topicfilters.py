@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from itertools import product
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.topicfilters import TopicSet, covers, intersection, shared_topics, takes_topic
@@ -37,6 +37,7 @@ def test_the_intersection_takes_exactly_the_topics_that_both_filters_take(a: str
 
 
 @given(filters(), filters())
+@example("+/#", "#")  # written apart, the same topics
 def test_a_filter_covers_another_if_it_takes_all_of_its_topics(a: str, b: str) -> None:
     assert covers(a, b) == (of(b) <= of(a)) or not of(b)
 
