@@ -13,6 +13,7 @@ from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
 from models.runtime import ort
 from models.tasks.contract import Scores
+from models.tasks.outputs import Outputs
 from models.tasks.registry import find_task
 
 __all__ = ["MAX_BATCH", "Student"]
@@ -80,34 +81,39 @@ class Student:
         windows = _test_windows(self._manifest)
         try:
             raw, valid = self._run(windows)
-            single = np.concatenate([self._run(window[None])[0] for window in windows])
+            singles = [self._run(window[None])[0] for window in windows]
         except ScoreFailed as exc:
             msg = f"self-test of {_title(self._manifest)} failed: {exc}"
             raise SelfTestFailed(msg) from exc
         self._check_outputs(raw, valid)
-        drift = np.abs(raw - single)
-        limit = np.broadcast_to(self._answer.tolerance(self._manifest.decoding), drift.shape)
-        if not (drift <= limit).all():
-            worst = np.unravel_index(np.argmax(drift - limit), drift.shape)
-            msg = (
-                f"self-test of {_title(self._manifest)} failed: a score changes by "
-                f"{drift[worst]:.3g} with the size of its batch (limit {limit[worst]:.3g}): no "
-                "layer may mix windows"
-            )
-            raise SelfTestFailed(msg)
+        tolerances = self._answer.tolerance(self._manifest.decoding)
+        for name, output in raw.items():
+            drift = np.abs(output - np.concatenate([single[name] for single in singles]))
+            limit = np.broadcast_to(tolerances[name], drift.shape)
+            if not (drift <= limit).all():
+                worst = np.unravel_index(np.argmax(drift - limit), drift.shape)
+                msg = (
+                    f"self-test of {_title(self._manifest)} failed: a score changes by "
+                    f"{drift[worst]:.3g} with the size of its batch (limit {limit[worst]:.3g}): no "
+                    "layer may mix windows"
+                )
+                raise SelfTestFailed(msg)
 
-    def _run(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _run(self, windows: NDArray[np.float32]) -> tuple[Outputs, NDArray[np.bool_]]:
         shape = (self._manifest.window.length, len(self._manifest.channels))
         if windows.ndim != 3 or windows.shape[1:] != shape:
             msg = f"windows have shape {windows.shape}, {_title(self._manifest)} needs [n, {shape}]"
             raise ValueError(msg)
         valid = np.ones(len(windows), np.bool_)
-        outputs = [self._empty_output()]
+        parts: list[list[NDArray[np.float32]]] = []
         for at in range(0, len(windows), MAX_BATCH):
             scaled = self._scaled(windows[at : at + MAX_BATCH], valid[at : at + MAX_BATCH])
-            outputs.append(self._infer(scaled))
-        raw = np.concatenate(outputs)
-        valid &= np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
+            parts.append(self._infer(scaled))
+        raw: dict[str, NDArray[np.float32]] = {}
+        for place, (name, dims) in enumerate(self._outputs.items()):
+            none = np.empty((0, *dims), dtype=np.float32)
+            raw[name] = output = np.concatenate([none, *(part[place] for part in parts)])
+            valid &= np.isfinite(output).all(axis=tuple(range(1, output.ndim)))
         return raw, valid
 
     def _scaled(
@@ -124,7 +130,8 @@ class Student:
                 scaled[~valid] = 0
         return scaled
 
-    def _infer(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, scaled: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs of one batch, in the order of `_outputs`."""
         try:
             outputs = self._session.run([*self._outputs], {self._manifest.input: scaled})
         except Exception as exc:  # ONNX Runtime raises a dozen unrelated classes
@@ -138,18 +145,15 @@ class Student:
                     f"as {name} instead of float32 {wanted}"
                 )
                 raise ScoreFailed(msg)
-        return np.asarray(outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=1))
+        return list(outputs)
 
-    def _empty_output(self) -> NDArray[np.float32]:
-        parts = [np.empty((0, *dims), dtype=np.float32) for dims in self._outputs.values()]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-    def _check_outputs(self, raw: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+    def _check_outputs(self, raw: Outputs, valid: NDArray[np.bool_]) -> None:
         if valid.all():
             flaw = self._answer.flaw(raw, self._manifest.decoding)
         else:
             row = int(np.flatnonzero(~valid)[0])
-            flaw = f"output of window {row} is {raw[row]}"
+            odd = [output for output in raw.values() if not np.isfinite(output[row]).all()]
+            flaw = f"output of window {row} is {(odd or [*raw.values()])[0][row]}"
         if flaw is not None:
             msg = f"self-test of {_title(self._manifest)} failed: {flaw}"
             raise SelfTestFailed(msg)

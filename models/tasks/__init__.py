@@ -13,7 +13,7 @@ from models.tasks.registry import find_task, tasks
 task = find_task("rul")                                # UnknownTask names the known ones
 task.answer.outputs(manifest.decoding)                 # {"rul": ()}: one number per window
 decode = task.answer.decoder(manifest.decoding, manifest.interval)
-scores = decode(raw, valid, windows)
+scores = decode({"rul": raw}, valid, windows)          # the graph's outputs by name
 task.answer.columns(scores)                            # {"rul": array([95.0, ...]), ...}
 task.measure(truth, scores.values)                     # {"rmse": 12.3, "nasa_score": 310.0, ...}
 ```
@@ -22,11 +22,11 @@ A new task is one file with a `Task` and one line in `registry.py`; a card of it
 and a board are optional. `registry.registered` adds a task for the length of a `with` block, as
 `tests/test_made_up_task.py` does.
 
-Files, in order: `fields` (types that decodings and manifests are made of), `moved` (how far an
-answer moves, for explanations), `traits` (what a gateway compares of two students), `number`,
-`classes` and `quantiles` (the kinds of answer; a number has a calibrated interval, a forecast has
-quantiles and an anomaly score, see `anomaly`), `contract` (the `Task`), `rul`, `activity`,
-`forecast` (the tasks), `registry`.
+Files, in order: `fields` (types that decodings and manifests are made of), `outputs` (what a graph
+returns), `moved` (how far an answer moves, for explanations), `traits` (what a gateway compares of
+two students), `number`, `classes` and `quantiles` (the kinds of answer; a number has a calibrated
+interval, a forecast has quantiles and an anomaly score, see `anomaly`), `contract` (the `Task`),
+`rul`, `activity`, `forecast` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from models.tasks.columns import Column
 from models.tasks.fields import MAX_LABELS, ClassLabel, Decoding, Float32, Frozen, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.outputs import Decode, Outputs, Tolerances
 from models.tasks.traits import Traits
 
 __all__ = [
@@ -137,31 +137,30 @@ class ClassAnswer:
         """Labels of the classes, in the order of the output."""
         return decoding.labels
 
-    def tolerance(self, decoding: ClassesDecoding) -> float:
+    def tolerance(self, decoding: ClassesDecoding) -> Tolerances:
         """Largest change of a probability with the batch around it: 1e-4."""
-        return _REPEATABLE
+        return {decoding.output: _REPEATABLE}
 
-    def flaw(self, raw: NDArray[np.float32], decoding: ClassesDecoding) -> str | None:
+    def flaw(self, raw: Outputs, decoding: ClassesDecoding) -> str | None:
         """The fault in the outputs of the self-test, or None."""
-        error = float(np.max(np.abs(raw.sum(axis=1) - 1)))
-        if error > 1e-3 or raw.min() < 0:
+        shares = raw[decoding.output]
+        error = float(np.max(np.abs(shares.sum(axis=1) - 1)))
+        if error > 1e-3 or shares.min() < 0:
             return (
-                f"class probabilities do not sum to 1 (error {error:.3g}, smallest {raw.min()}): "
-                "end the graph with Softmax"
+                f"class probabilities do not sum to 1 (error {error:.3g}, smallest "
+                f"{shares.min()}): end the graph with Softmax"
             )
         return None
 
-    def decoder(
-        self, decoding: ClassesDecoding, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], ClassScores]:
+    def decoder(self, decoding: ClassesDecoding, interval: Interval | None) -> Decode[ClassScores]:
         """Scores of raw outputs `[batch, classes]`; invalid rows hold 0."""
         unknown = decoding.unknown
         threshold = None if unknown is None else np.float32(unknown.threshold)
 
         def decode(
-            raw: NDArray[np.float32], valid: NDArray[np.bool_], windows: NDArray[np.float32]
+            raw: Outputs, valid: NDArray[np.bool_], windows: NDArray[np.float32]
         ) -> ClassScores:
-            clean = np.where(valid[:, None], raw, np.float32(0))
+            clean = np.where(valid[:, None], raw[decoding.output], np.float32(0))
             known = np.ones(len(clean), dtype=np.bool_)
             if threshold is not None:
                 known = clean.max(axis=1) >= threshold

@@ -14,6 +14,7 @@ from models.tasks.columns import Column, Columns
 from models.tasks.fields import Decoding
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.outputs import Decode, Outputs, Tolerances
 from models.tasks.quality import doubtful, is_doubtful
 from models.tasks.traits import Traits
 
@@ -182,8 +183,7 @@ class Answer(Protocol):
     def outputs(self, decoding: Any) -> dict[str, tuple[int, ...]]:
         """Names of the graph's outputs and their dimensions after `batch`.
 
-        Several outputs are joined along their first dimension after `batch`, in this order; the
-        rest of their dimensions agree.
+        Several outputs need not agree in their dimensions.
         """
 
     def unit(self, decoding: Any) -> str:
@@ -192,15 +192,13 @@ class Answer(Protocol):
     def labels(self, decoding: Any) -> tuple[str, ...]:
         """Labels of the answer; () if it has none."""
 
-    def tolerance(self, decoding: Any) -> float | NDArray[np.float32]:
-        """Largest change of an output with the batch around it; it broadcasts to the output."""
+    def tolerance(self, decoding: Any) -> Tolerances:
+        """Largest change of each output with the batch around it."""
 
-    def flaw(self, raw: NDArray[np.float32], decoding: Any) -> str | None:
+    def flaw(self, raw: Outputs, decoding: Any) -> str | None:
         """The fault in the self-test's outputs, or None; the last window is all zeros."""
 
-    def decoder(
-        self, decoding: Any, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], Scores]:
+    def decoder(self, decoding: Any, interval: Interval | None) -> Decode[Scores]:
         """Make the function from raw outputs, validity and windows to scores, once per student.
 
         The windows are `[batch, length, channels]` in raw units. Rows that are not valid become 0.

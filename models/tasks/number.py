@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
@@ -13,6 +12,7 @@ from pydantic import Field, model_validator
 from models.tasks.columns import Column
 from models.tasks.fields import Float32, Frozen, Growing
 from models.tasks.moved import Moved, Neutral
+from models.tasks.outputs import Decode, Outputs, Tolerances
 from models.tasks.traits import NO_LABELS, Traits
 
 __all__ = ["BoundedNumber", "Interval", "IntervalTable", "NumberAnswer", "NumberScores"]
@@ -148,18 +148,17 @@ class NumberAnswer:
         """A number has no labels."""
         return ()
 
-    def tolerance(self, decoding: BoundedNumber) -> float:
+    def tolerance(self, decoding: BoundedNumber) -> Tolerances:
         """Largest change of a score with the batch around it: 1e-5 of the range."""
-        low, high = decoding.bounds
-        return _REPEATABLE * (high - low)
+        return {decoding.output: _repeatable(decoding)}
 
-    def flaw(self, raw: NDArray[np.float32], decoding: BoundedNumber) -> str | None:
+    def flaw(self, raw: Outputs, decoding: BoundedNumber) -> str | None:
         """The fault in the outputs of the self-test, or None.
 
         The last window of the self-test is all zeros in raw units, far outside the scaler's
         training data; a finite number is enough there.
         """
-        typical = raw[:-1]
+        typical = raw[decoding.output][:-1]
         low, high = decoding.bounds
         span = high - low
         if typical.min() < low - 1e-3 or typical.max() > high + 1e-5 * span:
@@ -169,16 +168,14 @@ class NumberAnswer:
             )
         return None
 
-    def decoder(
-        self, decoding: BoundedNumber, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], NumberScores]:
+    def decoder(self, decoding: BoundedNumber, interval: Interval | None) -> Decode[NumberScores]:
         """Scores of raw outputs `[batch]`, clipped to the bounds; invalid rows hold 0."""
         least, most = map(np.float32, decoding.bounds)
 
         def decode(
-            raw: NDArray[np.float32], valid: NDArray[np.bool_], windows: NDArray[np.float32]
+            raw: Outputs, valid: NDArray[np.bool_], windows: NDArray[np.float32]
         ) -> NumberScores:
-            values = np.where(valid, raw, np.float32(0)).clip(least, most)
+            values = np.where(valid, raw[decoding.output], np.float32(0)).clip(least, most)
             if interval is None:
                 return self.scores(values, values, values, valid, has_interval=False)
             low, high = _interval_ends(interval, values)
@@ -249,7 +246,12 @@ class NumberAnswer:
     ) -> tuple[Moved]:
         """The change of the number, in its unit."""
         change = np.asarray(before.values[0] - after.values, dtype=np.float64)
-        return (Moved(self.field, decoding.unit, change, self.tolerance(decoding)),)
+        return (Moved(self.field, decoding.unit, change, _repeatable(decoding)),)
+
+
+def _repeatable(decoding: BoundedNumber) -> float:
+    low, high = decoding.bounds
+    return _REPEATABLE * (high - low)
 
 
 def _interval_ends(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,6 +18,7 @@ from models.tasks.columns import Column
 from models.tasks.fields import MAX_CHANNELS, Count, Decoding, Float32, Name, require_unique
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
+from models.tasks.outputs import Decode, Outputs, Tolerances
 from models.tasks.traits import NO_LABELS, Traits
 
 __all__ = ["QUANTILES", "ForecastDecoding", "ForecastScores", "QuantilesAnswer"]
@@ -139,8 +139,8 @@ class ForecastScores:
 class QuantilesAnswer:
     """Quantiles of the next readings, and from the backtest an anomaly score.
 
-    The raw output is `forecast` and `backtest` joined along the steps,
-    `[batch, horizon + backtest, channels, 3]`.
+    The raw outputs are `forecast` `[batch, horizon, channels, 3]` and `backtest`
+    `[batch, backtest, channels, 3]`.
     """
 
     @property
@@ -154,7 +154,7 @@ class QuantilesAnswer:
         return "score"
 
     def outputs(self, decoding: ForecastDecoding) -> dict[str, tuple[int, ...]]:
-        """The graph's outputs, in the order in which they are joined."""
+        """The graph's outputs: quantiles of each step of each channel."""
         rest = (len(decoding.channels), len(QUANTILES))
         return {"forecast": (decoding.horizon, *rest), "backtest": (decoding.backtest, *rest)}
 
@@ -166,15 +166,14 @@ class QuantilesAnswer:
         """Quantiles have no labels."""
         return ()
 
-    def tolerance(self, decoding: ForecastDecoding) -> NDArray[np.float32]:
-        """Largest change of an output with the batch around it, `[channels, 1]` in raw units."""
-        spread = np.array(decoding.spread, dtype=np.float32)
-        limits: NDArray[np.float32] = np.maximum(_REPEATABLE * spread, np.float32(1e-30))
-        return limits[:, None]
+    def tolerance(self, decoding: ForecastDecoding) -> Tolerances:
+        """Largest change of both outputs with the batch around it, `[channels, 1]` in raw units."""
+        limits = _repeatable(decoding)[:, None]
+        return {"forecast": limits, "backtest": limits}
 
-    def flaw(self, raw: NDArray[np.float32], decoding: ForecastDecoding) -> str | None:
+    def flaw(self, raw: Outputs, decoding: ForecastDecoding) -> str | None:
         """The fault in the outputs of the self-test, or None."""
-        gaps = np.diff(raw, axis=3).min(axis=(0, 1, 3))
+        gaps = np.minimum(*(np.diff(part, axis=3).min(axis=(0, 1, 3)) for part in raw.values()))
         scale = np.maximum(np.array(decoding.spread, dtype=np.float32), np.float32(1e-30))
         if (gaps / scale).min() < -1e-3:
             channel = int((gaps / scale).argmin())
@@ -186,25 +185,27 @@ class QuantilesAnswer:
 
     def decoder(
         self, decoding: ForecastDecoding, interval: Interval | None
-    ) -> Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]], ForecastScores]:
-        """Scores of raw outputs `[batch, horizon + backtest, channels, 3]` and their windows.
+    ) -> Decode[ForecastScores]:
+        """Scores of raw outputs and their windows.
 
         Quantiles that rounding has put in the wrong order are sorted; invalid rows hold 0.
         """
         spread, scale = np.array(decoding.spread, dtype=np.float32), _scale(decoding)
-        cut, cells = decoding.horizon, decoding.backtest * len(decoding.channels)
+        cells = decoding.backtest * len(decoding.channels)
         scorer = AnomalyScorer(decoding.anomaly)
 
         def decode(
-            raw: NDArray[np.float32],
+            raw: Outputs,
             valid: NDArray[np.bool_],
             windows: NDArray[np.float32],
         ) -> ForecastScores:
-            clean, seen = np.sort(raw, axis=3), windows
+            forecast, backtest = (np.sort(raw[name], axis=3) for name in ("forecast", "backtest"))
+            seen = windows
             if not valid.all():
-                clean = np.where(valid[:, None, None, None], clean, np.float32(0))
+                is_valid = valid[:, None, None, None]
+                forecast = np.where(is_valid, forecast, np.float32(0))
+                backtest = np.where(is_valid, backtest, np.float32(0))
                 seen = np.where(valid[:, None, None], windows, np.float32(0))
-            forecast, backtest = clean[:, :cut], clean[:, cut:]
             actual = seen[:, -decoding.backtest :]
             anomalies = scorer.score(anomaly_statistics(seen, backtest, spread))
             inside = (backtest[..., 0] <= actual) & (actual <= backtest[..., 2])
@@ -329,8 +330,15 @@ class QuantilesAnswer:
         return (
             Moved("anomaly score", "1", score, _SAME_SCORE),
             Moved("oddness of all channels", "", oddness, _SAME_ODDNESS),
-            Moved(name, "", middle, float(self.tolerance(decoding)[channel, 0])),
+            Moved(name, "", middle, float(_repeatable(decoding)[channel])),
         )
+
+
+def _repeatable(decoding: ForecastDecoding) -> NDArray[np.float32]:
+    """Largest change of a channel's quantiles with the batch around it, [channels] raw units."""
+    spread = np.array(decoding.spread, dtype=np.float32)
+    limits: NDArray[np.float32] = np.maximum(_REPEATABLE * spread, np.float32(1e-30))
+    return limits
 
 
 def _scale(decoding: ForecastDecoding) -> NDArray[np.float64]:

@@ -241,7 +241,9 @@ def test_the_doubt_of_a_guard_does_not_hide_which_readings_speak_for_a_class():
 
     def moved(decoding):
         decode = ACTIVITY.answer.decoder(decoding, None)
-        parts = [decode(p, np.ones(len(p), dtype=bool), p) for p in (certain, after)]
+        parts = [
+            decode({"probabilities": p}, np.ones(len(p), dtype=bool), p) for p in (certain, after)
+        ]
         return ACTIVITY.answer.moved(*parts, decoding)[0].change
 
     np.testing.assert_allclose(moved(guarded), [0, 0, 0.7, 0.9 - 1 / 3], atol=1e-6)

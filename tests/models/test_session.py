@@ -2,20 +2,25 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.artifact import read_artifact, write_artifact
-from models.dummy import dummy_draft, dummy_onnx, encode_field, write_dummy
+from models.dummy import _value, dummy_draft, dummy_onnx, encode_field, write_dummy
 from models.errors import GraphRefused, ModelError, ScoreFailed, SelfTestFailed
 from models.features import pad_front, scale, slice_windows, unscale
 from models.manifest import Draft
 from models.session import MAX_BATCH, Student
 from models.tasks.activity import ActivityScores
 from models.tasks.classes import Unknown
+from models.tasks.number import BoundedNumber, Interval, NumberAnswer, NumberScores
+from models.tasks.outputs import Decode, Outputs, Tolerances
+from models.tasks.registry import registered
 from models.tasks.rul import RUL, RulScores
 from models.zoo import STARTERS, zoo_path
 from tests.fakes.scores import rows_of
@@ -214,6 +219,75 @@ def test_the_self_test_refuses_probabilities_that_do_not_sum_to_one(tmp_path):
     data = dummy_onnx(draft).replace(b"Softmax", b"Sigmoid")
     with pytest.raises(SelfTestFailed, match="do not sum to 1"):
         Student(write_artifact(tmp_path / "a", draft, data)).self_test()
+
+
+class _WithFeatures(NumberAnswer):
+    """A number, and beside it an output of another shape; its ends show that output."""
+
+    def outputs(self, decoding: BoundedNumber) -> dict[str, tuple[int, ...]]:
+        return {**super().outputs(decoding), "features": (12,)}
+
+    def tolerance(self, decoding: BoundedNumber) -> Tolerances:
+        return {**super().tolerance(decoding), "features": 1e-4}
+
+    def decoder(self, decoding: BoundedNumber, interval: Interval | None) -> Decode[NumberScores]:
+        decode = super().decoder(decoding, interval)
+
+        def with_features(raw: Outputs, valid: np.ndarray, windows: np.ndarray) -> NumberScores:
+            assert list(raw) == ["rul", "features"]
+            scores = decode(raw, valid, windows)
+            return replace(scores, low=raw["features"][:, 0], high=raw["features"][:, 11])
+
+        return with_features
+
+
+@pytest.fixture
+def two_outputs(tmp_path) -> Iterator[Callable[..., Student]]:
+    """Makes a student whose graph has the outputs `rul` [batch] and `features` [batch, 12]."""
+    answer = _WithFeatures("rul", "rul_low", "rul_high", scores=RulScores)
+    with registered(replace(RUL, name="featured", answer=answer)):
+
+        def make(*ops: tuple[str, list[str], str]) -> Student:
+            draft = Draft.model_validate(dummy_draft().model_dump() | {"task": "featured"})
+            declared = encode_field(12, _value("features", (12,)))
+            graph = with_nodes(dummy_draft(), *ops, extra=declared)
+            return Student(write_artifact(tmp_path / "two", draft, graph))
+
+        yield make
+
+
+@pytest.mark.parametrize("count", [0, 1, 2 * MAX_BATCH + 5])
+def test_outputs_of_different_shapes_come_by_name(two_outputs, count):
+    student = two_outputs(("Identity", ["raw"], "rul"), ("Identity", ["flat"], "features"))
+    student.self_test()
+    batch = windows(student, count)
+    scores = student.score(batch)
+    scaled = scale(batch, student.manifest.scaler)
+    assert scores.rul.shape == (count,)
+    np.testing.assert_array_equal(scores.low, scaled[:, 0, 0])
+    np.testing.assert_array_equal(scores.high, scaled[:, -1, -1])
+
+
+def test_every_output_of_a_window_has_to_be_finite(two_outputs):
+    student = two_outputs(("Identity", ["raw"], "rul"), ("Sqrt", ["flat"], "features"))
+    batch = windows(student, 40)
+    scaled = scale(batch, student.manifest.scaler)
+    scaled[::2] = np.abs(scaled[::2])
+    scores = student.score(unscale(scaled, student.manifest.scaler))
+    assert scores.valid.tolist() == [row % 2 == 0 for row in range(40)]
+    assert (scores.rul[~scores.valid] == 0).all()
+    with pytest.raises(SelfTestFailed, match="nan"):
+        student.self_test()
+
+
+def test_no_output_may_mix_windows(two_outputs):
+    student = two_outputs(
+        ("Identity", ["raw"], "rul"),
+        ("ReduceMean", ["raw"], "mean"),
+        ("Sub", ["flat", "mean"], "features"),
+    )
+    with pytest.raises(SelfTestFailed, match="no layer may mix windows"):
+        student.self_test()
 
 
 def test_an_output_of_another_shape_than_declared_is_a_failed_score(tmp_path):

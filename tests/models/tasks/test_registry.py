@@ -13,35 +13,39 @@ from models.tasks.quantiles import QuantilesAnswer
 from models.tasks.registry import find_task, tasks
 from tests.fakes.scores import rows_of
 
+ROWS = 4
 EVERY_TASK = pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
 
 
-def windows(task: Task, rows: int = 4) -> np.ndarray:
+def windows(task: Task, rows: int = ROWS) -> np.ndarray:
     """Windows that the outputs could belong to."""
     draft = dummy_draft(task.name)
     shape = (rows, draft.window.length, len(draft.channels))
     return np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
 
 
-def impossible(task: Task) -> np.ndarray:
+def impossible(task: Task) -> dict[str, np.ndarray]:
     """Raw outputs out of range, or quantiles in the wrong order."""
-    raw = outputs(task)
-    return raw[..., ::-1] if isinstance(task.answer, QuantilesAnswer) else raw - 1000
+    is_fan = isinstance(task.answer, QuantilesAnswer)
+    return {name: raw[..., ::-1] if is_fan else raw - 1000 for name, raw in outputs(task).items()}
 
 
-def outputs(task: Task, rows: int = 4) -> np.ndarray:
+def outputs(task: Task, rows: int = ROWS) -> dict[str, np.ndarray]:
     """Raw outputs of a student within their range."""
     decoding = dummy_draft(task.name).decoding
     chance = np.random.default_rng(0)
-    if isinstance(task.answer, NumberAnswer):
-        low, high = decoding.bounds  # type: ignore[attr-defined]
-        return chance.uniform(low, high, rows).astype(np.float32)
-    shapes = list(task.answer.outputs(decoding).values())
-    shape = (rows, sum(dims[0] for dims in shapes), *shapes[0][1:])
-    shares = chance.uniform(0.1, 1, shape)
-    if isinstance(task.answer, QuantilesAnswer):
-        return np.sort(shares, axis=-1).astype(np.float32)
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    found = {}
+    for name, dims in task.answer.outputs(decoding).items():
+        shares = chance.uniform(0.1, 1, (rows, *dims))
+        if isinstance(task.answer, NumberAnswer):
+            low, high = decoding.bounds  # type: ignore[attr-defined]
+            shares = low + (high - low) * shares
+        elif isinstance(task.answer, QuantilesAnswer):
+            shares = np.sort(shares, axis=-1)
+        else:
+            shares /= shares.sum(axis=1, keepdims=True)
+        found[name] = shares.astype(np.float32)
+    return found
 
 
 @EVERY_TASK
@@ -49,12 +53,12 @@ def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
     draft = dummy_draft(task.name)
     raw = outputs(task)
     scores = task.answer.decoder(draft.decoding, draft.interval)(
-        raw, np.ones(len(raw), bool), windows(task)
+        raw, np.ones(ROWS, bool), windows(task)
     )
-    assert len(scores) == len(raw)
+    assert len(scores) == ROWS
     keys = [field.labels_in or field.name for field in task.fields]
     keys += task.details.keys if task.details else ()
-    for record in rows_of(task.answer.columns(scores), len(raw)):
+    for record in rows_of(task.answer.columns(scores), ROWS):
         assert list(record) == keys
 
 
@@ -62,8 +66,9 @@ def test_the_fields_of_a_record_are_those_of_the_table(task: Task) -> None:
 def test_a_row_that_is_not_valid_holds_zero_and_no_live_figure(task: Task) -> None:
     draft = dummy_draft(task.name)
     raw = outputs(task)
-    raw[1] = np.nan
-    valid = np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
+    for output in raw.values():
+        output[1] = np.nan
+    valid = np.arange(ROWS) != 1
     scores = task.answer.decoder(draft.decoding, draft.interval)(raw, valid, windows(task))
     assert not scores.valid[1]
     assert not np.any(scores.values[1])
@@ -100,9 +105,12 @@ def test_typical_outputs_have_no_flaw_and_impossible_ones_have(task: Task) -> No
     raw = outputs(task)
     assert task.answer.flaw(raw, decoding) is None
     assert task.answer.flaw(impossible(task), decoding)
-    tolerance = np.asarray(task.answer.tolerance(decoding))
-    assert (tolerance > 0).all()
-    assert (tolerance < 0.01).all()
+    tolerances = task.answer.tolerance(decoding)
+    assert list(tolerances) == list(raw)
+    for name, output in raw.items():
+        limits = np.broadcast_to(tolerances[name], output.shape)
+        assert (limits > 0).all()
+        assert (limits < 0.01).all()
 
 
 @EVERY_TASK
