@@ -5,7 +5,8 @@ vectors `[answers, dims]` committed under `anchors_cache/`, teacher scores per w
 of forecasting teachers. Promise: no training of a student loads a language model; the cache
 replaces it.
 
-Files, in order: `prompts` (the texts), `anchors` (their vectors and the controls), `ensemble` (the
+Files, in order: `motions` (facts about activities), `prompts` (the texts), `text_encoders` (texts
+to vectors), `anchors` (the cached vectors and the controls), `ensemble` (the
 teacher of larger networks). Teachers of forecasts: `backbones` (language models by name),
 `products` (what students read), `llata` and the files around it, `timellm` and the files around it
 (`window_prompts`, `prompt_states`, `reprogramming`, `timellm_network`, `timellm_training`).

