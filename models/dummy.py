@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.artifact import Artifact, write_artifact
 from models.manifest import Channel, Draft, Lineage, Scaler, WindowShape
 from models.tasks.anomaly import LEVELS, STATISTICS, AnomalyTable
+from models.tasks.classfeatures import FEATURES, ClassFeatures, pack_classes, pack_vectors
 from models.tasks.contract import Task
 from models.tasks.fields import Decoding
 from models.tasks.number import BoundedNumber, Interval, NumberAnswer
@@ -101,7 +102,7 @@ def dummy_onnx(
     if isinstance(answer, QuantilesAnswer):
         nodes, tensors = _forecast_nodes(cast(ForecastDecoding, draft.decoding), seed, domain)
         return _model(nodes, tensors, shape, outputs, opset, ir_version)
-    (dims,) = outputs.values()
+    dims = outputs[draft.decoding.output]
     weights = np.random.default_rng(seed).normal(0, 0.1, (shape[0] * shape[1], *dims))
     nodes = [
         _node("Flatten", ["windows"], "flat"),
@@ -121,6 +122,11 @@ def dummy_onnx(
             nodes.append(_node("Add", ["above", "low"], output))
     else:
         nodes.append(_node("Softmax", ["logits"], output))
+    if FEATURES in outputs:
+        matrix = np.random.default_rng(seed + 1).normal(0, 1, (len(weights), *outputs[FEATURES]))
+        tensors.append(_tensor("matrix", matrix.astype(np.float32)))
+        nodes.append(_node("MatMul", ["flat", "matrix"], "hidden", domain))
+        nodes.append(_node("LpNormalization", ["hidden"], FEATURES))
     return _model(nodes, tensors, shape, outputs, opset, ir_version)
 
 
@@ -132,9 +138,17 @@ def write_dummy(
     version: int = 1,
     seed: int = 0,
     stream: str | None = None,
+    features: bool = False,
 ) -> Artifact:
-    """Write a dummy artifact directory; see `dummy_draft` and `dummy_onnx`."""
+    """Write a dummy artifact directory; see `dummy_draft` and `dummy_onnx`.
+
+    With `features`, a student of classes has the output `features`, in which known windows lie
+    around the axes; the seed decides where a window lies.
+    """
     draft = dummy_draft(task, name=name, version=version, stream=stream)
+    if features:
+        decoding = draft.decoding.model_copy(update={"features": _features()})
+        draft = draft.model_copy(update={"decoding": decoding})
     return write_artifact(path, draft, dummy_onnx(draft, seed=seed))
 
 
@@ -172,6 +186,24 @@ def _decoding(task: Task) -> Decoding:
         channels=tuple(name for name, _ in _POWER),
         spread=(2.0, 1.0, 0.5),
         anomaly=table,
+    )
+
+
+def _features() -> ClassFeatures:
+    classes = np.repeat(np.arange(len(_LABELS)), 20)
+    around = np.eye(len(_LABELS), 8)[classes]
+    around += np.random.default_rng(0).normal(0, 0.1, around.shape)
+    around /= np.linalg.norm(around, axis=1, keepdims=True)
+    return ClassFeatures(
+        output="features",
+        size=8,
+        centres=pack_vectors(np.eye(len(_LABELS), 8)),
+        weights=(5.0,) * len(_LABELS),
+        sample=pack_vectors(around),
+        sample_classes=pack_classes(classes),
+        share=0.05,
+        sample_share=0.05,
+        softness=4.0,
     )
 
 

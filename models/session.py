@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
 from models.runtime import ort
+from models.tasks.classfeatures import FEATURES
 from models.tasks.contract import Scores
 from models.tasks.outputs import Outputs
 from models.tasks.registry import find_task
@@ -38,6 +40,7 @@ class Student:
         self._manifest = artifact.manifest
         self._answer = find_task(artifact.manifest.task).answer
         self._outputs = self._answer.outputs(artifact.manifest.decoding)
+        self._scored = {name: dims for name, dims in self._outputs.items() if name != FEATURES}
         self._decode = self._answer.decoder(artifact.manifest.decoding, artifact.manifest.interval)
         self._factor, self._offset = scaler_arrays(artifact.manifest.scaler)
         self._digest = artifact.digest
@@ -69,7 +72,30 @@ class Student:
             ValueError: The shape differs from [batch, length, channels] of the manifest.
             ScoreFailed: ONNX Runtime refused the batch; no window has a score.
         """
-        return self._decode(*self._run(windows), windows)
+        return self._decode(*self._run(windows, self._scored), windows)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether `score_with_features` may be called."""
+        return FEATURES in self._outputs
+
+    def score_with_features(
+        self, windows: NDArray[np.float32]
+    ) -> tuple[Scores, NDArray[np.float32]]:
+        """Score a batch of windows as `score` does, and get their features, [batch, size].
+
+        Rows without a valid score have features of zeros.
+
+        Raises:
+            ValueError: As `score`, or the student has no features.
+            ScoreFailed: As `score`.
+        """
+        if not self.has_features:
+            msg = f"{_title(self._manifest)} has no output {FEATURES!r}"
+            raise ValueError(msg)
+        raw, valid = self._run(windows, self._outputs)
+        features = np.where(valid[:, None], raw[FEATURES], np.float32(0))
+        return self._decode(raw, valid, windows), features
 
     def self_test(self) -> None:
         """Check on made-up windows that the numbers are usable.
@@ -80,8 +106,8 @@ class Student:
         """
         windows = _test_windows(self._manifest)
         try:
-            raw, valid = self._run(windows)
-            singles = [self._run(window[None])[0] for window in windows]
+            raw, valid = self._run(windows, self._outputs)
+            singles = [self._run(window[None], self._outputs)[0] for window in windows]
         except ScoreFailed as exc:
             msg = f"self-test of {_title(self._manifest)} failed: {exc}"
             raise SelfTestFailed(msg) from exc
@@ -99,7 +125,10 @@ class Student:
                 )
                 raise SelfTestFailed(msg)
 
-    def _run(self, windows: NDArray[np.float32]) -> tuple[Outputs, NDArray[np.bool_]]:
+    def _run(
+        self, windows: NDArray[np.float32], outputs: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Outputs, NDArray[np.bool_]]:
+        """The raw values of some outputs, and which rows are valid."""
         shape = (self._manifest.window.length, len(self._manifest.channels))
         if windows.ndim != 3 or windows.shape[1:] != shape:
             msg = f"windows have shape {windows.shape}, {_title(self._manifest)} needs [n, {shape}]"
@@ -108,9 +137,9 @@ class Student:
         parts: list[list[NDArray[np.float32]]] = []
         for at in range(0, len(windows), MAX_BATCH):
             scaled = self._scaled(windows[at : at + MAX_BATCH], valid[at : at + MAX_BATCH])
-            parts.append(self._infer(scaled))
+            parts.append(self._infer(scaled, outputs))
         raw: dict[str, NDArray[np.float32]] = {}
-        for place, (name, dims) in enumerate(self._outputs.items()):
+        for place, (name, dims) in enumerate(outputs.items()):
             none = np.empty((0, *dims), dtype=np.float32)
             raw[name] = output = np.concatenate([none, *(part[place] for part in parts)])
             valid &= np.isfinite(output).all(axis=tuple(range(1, output.ndim)))
@@ -130,14 +159,16 @@ class Student:
                 scaled[~valid] = 0
         return scaled
 
-    def _infer(self, scaled: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The outputs of one batch, in the order of `_outputs`."""
+    def _infer(
+        self, scaled: NDArray[np.float32], outputs: Mapping[str, tuple[int, ...]]
+    ) -> list[NDArray[np.float32]]:
+        """Some outputs of one batch, in their order."""
         try:
-            outputs = self._session.run([*self._outputs], {self._manifest.input: scaled})
+            found = self._session.run([*outputs], {self._manifest.input: scaled})
         except Exception as exc:  # ONNX Runtime raises a dozen unrelated classes
             msg = f"ONNX Runtime refused {len(scaled)} windows of {_title(self._manifest)}: {exc}"
             raise ScoreFailed(msg) from exc
-        for (name, dims), output in zip(self._outputs.items(), outputs, strict=True):
+        for (name, dims), output in zip(outputs.items(), found, strict=True):
             wanted = (len(scaled), *dims)
             if output.shape != wanted or output.dtype != np.float32:
                 msg = (
@@ -145,7 +176,7 @@ class Student:
                     f"as {name} instead of float32 {wanted}"
                 )
                 raise ScoreFailed(msg)
-        return list(outputs)
+        return list(found)
 
     def _check_outputs(self, raw: Outputs, valid: NDArray[np.bool_]) -> None:
         if valid.all():

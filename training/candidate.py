@@ -27,18 +27,21 @@ from models.artifact import Artifact
 from models.describe import describe_seen
 from models.manifest import Draft, Lineage, Scaler, WindowShape, check_fit
 from models.session import Student
+from models.tasks.classes import ClassesDecoding
 from models.tasks.registry import find_task
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import Distilled, Epoch, distill
 from training.errors import LeakageError, RecipeError
 from training.evaluate import Rival, columns_by_label, judge_rival
 from training.export.artifact import export_artifact, score_raw
+from training.export.features import with_features
 from training.methods.build import build_method, describe_teacher
 from training.recipes import Recipe, format_recipe, parse_recipe
 from training.scoring import score_torch
 from training.students.conditions import fit_preprocessor
 from training.teachers.boosting import score_with_boosting
 from training.teachers.ensemble import score_with_ensemble
+from training.uncertainty.anchors import Round, fit_features, halves, label_features
 from training.uncertainty.fit import (
     Calibration,
     HeldOutScores,
@@ -47,6 +50,8 @@ from training.uncertainty.fit import (
     score_held_out,
 )
 from training.windows import WindowSet, fold_groups, hold_out_groups
+
+_FEW = 2000  # windows of a fold's students whose features are looked at
 
 __all__ = [
     "Candidate",
@@ -148,6 +153,7 @@ def train_candidate(
     student, scored, calibration = calibrate(data, done.student, distance, held_out, known)
     metrics = data.contract.measure(held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, seen, held_out, metrics, calibration, command)
+    draft = _with_features(draft, student, seen, held_out, run.rounds if recipe.folds else None)
     artifact = export_artifact(student, draft, held_out.windows, folder / "artifact")
     if not recipe.folds:
         scored = score_raw(Student(artifact), held_out.windows)
@@ -174,6 +180,7 @@ class _Run:
         self.deadline_s = deadline_s
         self.seconds = 0.0
         self.passes = 0
+        self.rounds: list[Round] = []
 
     def distill(
         self, seen: WindowSet, held_out: WindowSet | None, folder: Path, *, is_last: bool = True
@@ -238,6 +245,10 @@ class _Run:
             if done.student is None:
                 return None
             parts.append(score_held_out(data, recipe, done.student, scaler, seen, held_out))
+            if data.labels is not None and (featured := with_features(done.student)) is not None:
+                few = seen.where(_evenly(len(seen), _FEW))
+                both = (label_features(featured, scaler, part) for part in (few, held_out))
+                self.rounds.append((next(both), next(both)))
             places.append(np.flatnonzero(is_out))
         order = np.argsort(np.concatenate(places))
         return HeldOutScores(
@@ -400,6 +411,46 @@ def _draft(
         ),
         licence=f"Apache-2.0; {data.terms}",
     )
+
+
+def _with_features(
+    draft: Draft,
+    student: nn.Module,
+    seen: WindowSet,
+    held_out: WindowSet,
+    rounds: Sequence[Round] | None,
+) -> Draft:
+    """Add the features of a student of classes to its draft.
+
+    Args:
+        draft: Draft without.
+        student: Student as it ships.
+        seen: Windows that it has learned from.
+        held_out: Windows that it has not learned from; with folds, the same as `seen`.
+        rounds: Those of the folds; None without folds.
+    """
+    decoding, featured = draft.decoding, with_features(student)
+    if not isinstance(decoding, ClassesDecoding) or featured is None:
+        return draft
+    learned = label_features(featured, draft.scaler, seen)
+    known = learned if rounds is not None else label_features(featured, draft.scaler, held_out)
+    if rounds is None:
+        rounds = halves(known, draft.lineage.seed)
+    features, measures = fit_features(decoding, learned, known, rounds)
+    if features is None:
+        return draft
+    return draft.model_copy(
+        update={
+            "decoding": decoding.model_copy(update={"features": features}),
+            "metrics": draft.metrics | ({"examples": measures} if measures else {}),
+        }
+    )
+
+
+def _evenly(count: int, most: int) -> NDArray[np.bool_]:
+    chosen = np.zeros(count, dtype=np.bool_)
+    chosen[np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))] = True
+    return chosen
 
 
 def _describe_groups(data: DataSet, recipe: Recipe, held_out: WindowSet) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from models.tasks.classfeatures import FEATURES, ClassFeatures
 from models.tasks.columns import Column
 from models.tasks.fields import MAX_LABELS, ClassLabel, Decoding, Float32, Frozen, require_unique
 from models.tasks.moved import Moved, Neutral
@@ -38,6 +39,8 @@ PROBABILITY_PREFIX = "p_"
 # How much a probability may depend on the batch around it: float32 sums in another order at another
 # batch size, and a vote of anchors far apart multiplies the difference.
 _REPEATABLE = 1e-4
+_REPEATABLE_FEATURE = 5e-3
+"""The same for a feature: one step of an eight-bit layer may fall to the other side."""
 
 
 class Unknown(Frozen):
@@ -51,18 +54,26 @@ class Unknown(Frozen):
 
 
 class ClassesDecoding(Decoding):
-    """Output `probabilities` [batch, classes], in the order of `labels`."""
+    """Output `probabilities` [batch, classes], in the order of `labels`.
+
+    `features` came later: with it, the graph has a second output, and labelled windows can give a
+    label a place (`models.anchors`). A gateway of before refuses such a student.
+    """
 
     kind: Literal["classes"]
     output: Literal["probabilities"]
     labels: Annotated[tuple[ClassLabel, ...], Field(min_length=2, max_length=MAX_LABELS)]
     unknown: Unknown | None = None
+    features: ClassFeatures | None = None
 
     @model_validator(mode="after")
     def _unique(self) -> ClassesDecoding:
         require_unique("labels", self.labels)
         if self.unknown is not None and UNKNOWN in self.labels:
             msg = f"labels hold {UNKNOWN!r}, the label of windows below unknown.threshold"
+            raise ValueError(msg)
+        if self.features is not None and len(self.features.weights) != len(self.labels):
+            msg = f"features has {len(self.features.weights)} classes for {len(self.labels)} labels"
             raise ValueError(msg)
         return self
 
@@ -126,8 +137,10 @@ class ClassAnswer:
         return self.field
 
     def outputs(self, decoding: ClassesDecoding) -> dict[str, tuple[int, ...]]:
-        """The one output: one probability per class."""
-        return {decoding.output: (len(decoding.labels),)}
+        """One probability per class, and the features of a student that has them."""
+        outputs: dict[str, tuple[int, ...]] = {decoding.output: (len(decoding.labels),)}
+        features = decoding.features
+        return outputs if features is None else {**outputs, features.output: (features.size,)}
 
     def unit(self, decoding: ClassesDecoding) -> str:
         """A class has no unit."""
@@ -138,8 +151,9 @@ class ClassAnswer:
         return decoding.labels
 
     def tolerance(self, decoding: ClassesDecoding) -> Tolerances:
-        """Largest change of a probability with the batch around it: 1e-4."""
-        return {decoding.output: _REPEATABLE}
+        """Largest change with the batch around it: 1e-4 of a probability, 5e-3 of a feature."""
+        limits = {decoding.output: _REPEATABLE, FEATURES: _REPEATABLE_FEATURE}
+        return {name: limits[name] for name in self.outputs(decoding)}
 
     def flaw(self, raw: Outputs, decoding: ClassesDecoding) -> str | None:
         """The fault in the outputs of the self-test, or None."""
@@ -150,6 +164,10 @@ class ClassAnswer:
                 f"class probabilities do not sum to 1 (error {error:.3g}, smallest "
                 f"{shares.min()}): end the graph with Softmax"
             )
+        if FEATURES in raw:
+            longest = float(np.linalg.norm(raw[FEATURES], axis=1).max())
+            if longest > 1 + _REPEATABLE_FEATURE:
+                return f"a feature has length {longest:.3g}: divide features by their length"
         return None
 
     def decoder(self, decoding: ClassesDecoding, interval: Interval | None) -> Decode[ClassScores]:

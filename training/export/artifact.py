@@ -13,6 +13,7 @@ import copy
 import io
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -25,9 +26,11 @@ from models.artifact import Artifact, write_artifact
 from models.features import scale
 from models.manifest import Draft, Scaler
 from models.session import Student
+from models.tasks.classfeatures import FEATURES
 from models.tasks.number import BoundedNumber, NumberAnswer
 from models.tasks.registry import find_task
 from training.errors import ExportError
+from training.export.features import Featured, score_both, with_features
 from training.scoring import score_torch
 
 __all__ = [
@@ -46,11 +49,12 @@ MAX_STUDENT_BYTES = 400_000  # 100 000 numbers of four bytes
 _SINGLES = 256  # windows that are also scored one by one
 _INVISIBLE = 1e-5  # of the range of a channel; sensors resolve 1e-3
 _NO_WORSE = 2.0  # times the error of float32: ONNX Runtime sums in another order
+_FEATURES_APART = 1e-3  # of a feature of length 1
 _ROUNDING = 20.0  # times PARITY: a larger difference is never rounding
 
 
-def export_onnx(student: nn.Module, length: int, channels: int, output: str) -> bytes:
-    """Export the graph of a student: `windows` [batch, length, channels] to `output`.
+def export_onnx(student: nn.Module, length: int, channels: int, outputs: Sequence[str]) -> bytes:
+    """Export the graph of a student: `windows` [batch, length, channels] to its outputs, in order.
 
     The graph has opset 17, contains all weights, and accepts any batch size.
     """
@@ -67,8 +71,8 @@ def export_onnx(student: nn.Module, length: int, channels: int, output: str) -> 
             (torch.zeros(2, length, channels),),
             buffer,  # type: ignore[arg-type]  # a file object works, the stubs know paths only
             input_names=["windows"],
-            output_names=[output],
-            dynamic_axes={"windows": {0: "batch"}, output: {0: "batch"}},
+            output_names=[*outputs],
+            dynamic_axes={name: {0: "batch"} for name in ("windows", *outputs)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -92,7 +96,12 @@ def export_artifact(
         ArtifactError: The gateway's checks refuse the artifact; nothing is written to `folder`.
     """
     length, channels = draft.window.length, len(draft.channels)
-    onnx = export_onnx(student, length, channels, draft.decoding.output)
+    outputs = find_task(draft.task).answer.outputs(draft.decoding)
+    featured = with_features(student) if FEATURES in outputs else None
+    if FEATURES in outputs and featured is None:
+        msg = "the manifest has features, but the student has no encoder that would give them"
+        raise ExportError(msg)
+    onnx = export_onnx(featured or student, length, channels, [*outputs])
     if len(onnx) > MAX_STUDENT_BYTES:
         msg = (
             f"the graph has {len(onnx)} bytes, and a student may have at most {MAX_STUDENT_BYTES}: "
@@ -103,6 +112,8 @@ def export_artifact(
         loaded = Student(write_artifact(scratch, draft, onnx))
         loaded.self_test()
         _check_parity(student, loaded, draft.scaler, windows, PARITY * _range_of(draft))
+        if featured is not None:
+            _check_features(featured, loaded, draft.scaler, windows)
     return write_artifact(folder, draft, onnx)
 
 
@@ -145,6 +156,20 @@ def _check_parity(
                 "written: check the operators of the student"
             )
             raise ExportError(msg)
+
+
+def _check_features(
+    trained: Featured, loaded: Student, scaler: Scaler, windows: NDArray[np.float32]
+) -> None:
+    some = windows[np.unique(np.linspace(0, len(windows) - 1, _SINGLES).astype(int))]
+    _, found = loaded.score_with_features(some)
+    apart = float(np.abs(found - score_both(trained, scaler, some)[1]).max())
+    if apart > _FEATURES_APART:
+        msg = (
+            f"ONNX Runtime and the trained student differ by {apart:.3g} in a feature, so no "
+            "artifact was written: check the operators of the student"
+        )
+        raise ExportError(msg)
 
 
 def _is_rounding(

@@ -30,20 +30,23 @@ from models.errors import ModelError
 from models.features import scale
 from models.manifest import Draft
 from models.session import Student
+from models.tasks.classes import ClassesDecoding
+from models.tasks.fields import Decoding
 from training.datasets.cmapss import LENGTH, read_cmapss
 from training.datasets.contract import DataSet
 from training.datasets.spsw import read_spsw
 from training.datasets.uci_har import read_uci_har
 from training.errors import DataSetError, TrainingError
 from training.export.artifact import score_raw
-from training.recipes import shipped_recipe
+from training.recipes import Recipe, shipped_recipe
 from training.report import RunLog
 from training.starters.cards import write_cards
 from training.starters.forecasts import FORECASTERS, build_forecaster
 from training.starters.latency import measure_latency
 from training.starters.learned import describe_again
 from training.starters.official import measure_windows
-from training.windows import WindowSet, digest_windows
+from training.uncertainty.anchors import features_again
+from training.windows import WindowSet, digest_windows, hold_out_groups
 
 __all__ = ["STUDENTS", "Spec", "build", "read_data"]
 
@@ -157,6 +160,7 @@ def _install_small(
     with tempfile.TemporaryDirectory() as folder:
         trial = Student(write_artifact(folder, _draft(whole, name=name), onnx))
         trial.self_test()
+        decoding = _own_features(trial, known, shipped_recipe(whole.manifest.name))
         metrics = _measure_all(trial, full)
         apart = np.abs(score_raw(trial, some) - score_raw(Student(whole), some))
     metrics["apart_from_float32"] = {
@@ -164,7 +168,20 @@ def _install_small(
         "largest": float(apart.max()),
         "windows": float(len(some)),
     }
-    return _install(whole, zoo / name, onnx, name=name, metrics=metrics)
+    return _install(whole, zoo / name, onnx, name=name, metrics=metrics, decoding=decoding)
+
+
+def _own_features(student: Student, known: DataSet, recipe: Recipe) -> Decoding:
+    """The decoding with the same known windows as its eight-bit graph sees them."""
+    decoding = student.manifest.decoding
+    if not isinstance(decoding, ClassesDecoding) or decoding.features is None:
+        return decoding
+    learned = known_ones = known.train
+    if not recipe.folds:
+        groups = hold_out_groups(known.train.groups, recipe.hold_out, recipe.split_seed)
+        learned, known_ones = learned.without_groups(groups), known_ones.of_groups(groups)
+    features = features_again(student, decoding.features, learned, known_ones)
+    return decoding.model_copy(update={"features": features})
 
 
 def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]:
@@ -196,13 +213,15 @@ def _install(
     *,
     name: str,
     metrics: dict[str, dict[str, float]],
+    decoding: Decoding | None = None,
 ) -> Artifact:
     kept = {
         split: measures
         for split, measures in artifact.manifest.metrics.items()
-        if split in ("held_out", "out_of_fold", "calibration")
+        if split in ("held_out", "out_of_fold", "calibration", "examples")
     }
-    draft = _draft(artifact, name=name, metrics=kept | metrics)
+    changes = {} if decoding is None else {"decoding": decoding}
+    draft = _draft(artifact, name=name, metrics=kept | metrics, **changes)
     if folder.exists():
         shutil.rmtree(folder)
     return write_artifact(folder, draft, onnx)

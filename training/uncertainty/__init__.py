@@ -5,7 +5,8 @@ the manifest and in the graph. Promise: everything is fitted on engines or peopl
 has not learned from.
 
 Files, in order: `calibration` (the mathematics), `tempered` (a temperature inside the graph),
-`out_of_distribution` (the guard inside the graph), `fit` (all of it applied to a trained student).
+`out_of_distribution` (the guard inside the graph), `fit` (all of it applied to a trained student),
+`anchors` (what a gateway needs to place an activity by examples).
 """
 
 __all__: list[str] = []

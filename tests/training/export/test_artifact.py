@@ -143,11 +143,45 @@ def test_one_window_on_a_step_of_the_vote_passes_but_not_many(candidate, tmp_pat
 
 def test_no_artifact_is_written_when_it_is_too_large(candidate, tmp_path):
     huge = torch.nn.Linear(1000, 110)
+    draft = without_features(candidate.artifact.manifest)
     with pytest.raises(ExportError, match="a student may have at most 400000"):
-        export_artifact(
-            Large(huge), candidate.artifact.manifest, candidate.held_out.windows, tmp_path / "a"
-        )
+        export_artifact(Large(huge), draft, candidate.held_out.windows, tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_student_without_an_encoder_has_no_features(candidate, tmp_path):
+    manifest = candidate.artifact.manifest
+    if manifest.task != "activity":
+        return
+    with pytest.raises(ExportError, match="no encoder"):
+        export_artifact(
+            Large(torch.nn.Linear(1000, 6)), manifest, candidate.held_out.windows, tmp_path / "a"
+        )
+
+
+def test_a_student_of_classes_gives_features_and_the_manifest_says_where_known_ones_lie(candidate):
+    student, manifest = Student(candidate.artifact), candidate.artifact.manifest
+    assert student.has_features == (manifest.task == "activity")
+    if not student.has_features:
+        return
+    windows = candidate.held_out.windows
+    scores, features = student.score_with_features(windows)
+    np.testing.assert_array_equal(scores.values, student.score(windows).values)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-4)
+    known = manifest.decoding.features
+    assert known.centre_vectors().shape == (6, features.shape[1])
+    nearest = (features @ known.sample_vectors().T).argmax(axis=1)
+    found = known.sample_labels()[nearest]  # the sample is of these windows
+    assert np.mean(found == candidate.held_out.labels) > 0.9
+    assert manifest.metrics["examples"]["examples_misnamed"] <= 0.1
+
+
+def without_features(draft):
+    if getattr(draft.decoding, "features", None) is None:
+        return draft
+    return draft.model_copy(
+        update={"decoding": draft.decoding.model_copy(update={"features": None})}
+    )
 
 
 class Large(torch.nn.Module):

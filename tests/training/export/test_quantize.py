@@ -54,6 +54,14 @@ def test_the_eight_bit_student_scores_nearly_as_its_float_student(pair):
     assert 0 < apart.mean() < (3.0 if artifact.manifest.task == "rul" else 0.03)
 
 
+def test_the_eight_bit_features_lie_where_those_of_the_float_student_lie(pair):
+    whole, small, _, _, windows = pair
+    if not whole.has_features:
+        return
+    (_, one), (_, other) = (each.score_with_features(windows) for each in (whole, small))
+    assert np.median((one * other).sum(axis=1)) > 0.98
+
+
 def test_latency_is_that_of_single_windows(pair):
     student, _, _, _, windows = pair
     found = measure_latency(student, windows[:7])

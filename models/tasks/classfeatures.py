@@ -1,0 +1,128 @@
+"""The features of a class student: its second output, and what known windows look like there.
+
+With it a gateway places an **anchor** for an activity from a handful of labelled windows, without
+training (`models.anchors`). Arrays are packed, because a manifest is read by people too.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, StringConstraints, model_validator
+
+from models.tasks.fields import Count, Float32, Frozen
+
+__all__ = [
+    "FEATURES",
+    "MAX_FEATURES",
+    "MAX_SAMPLE",
+    "ClassFeatures",
+    "pack_classes",
+    "pack_vectors",
+]
+
+FEATURES = "features"
+"""Name of the output."""
+MAX_FEATURES = 512
+"""Most numbers of a feature."""
+MAX_SAMPLE = 1024
+"""Most known windows in a manifest."""
+_STEPS = 127
+"""Steps of a component between 0 and 1: the error of 0.002 is a twentieth of what people differ."""
+
+Packed = Annotated[
+    str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9+/]*={0,2}$", max_length=800_000)
+]
+"""Bytes in base64, one for each number."""
+Weight = Annotated[Float32, Field(ge=0, le=1000)]
+
+
+class ClassFeatures(Frozen):
+    """Output `features` [batch, size], vectors of length 1, and known windows in their space.
+
+    Attributes:
+        output: Name of the output.
+        size: Numbers of a feature.
+        centres: Means of the features of the classes, [classes, size], packed (`pack_vectors`).
+        weights: For each class, how many example windows its centre counts for; more where it was
+            learned from many people than where it was derived from a text.
+        sample: Features of known windows [n, size], packed.
+        sample_classes: Their classes [n], packed (`pack_classes`).
+        share: Share of known windows of other people that may get a name from examples, at most.
+        sample_share: Share of the sample that may get it, so that `share` holds for other people.
+        softness: Divides an anchor's lead over its margin, so that probabilities are calibrated.
+    """
+
+    output: Literal["features"]
+    size: Annotated[Count, Field(le=MAX_FEATURES)]
+    centres: Packed
+    weights: Annotated[tuple[Weight, ...], Field(min_length=2)]
+    sample: Packed
+    sample_classes: Packed
+    share: Annotated[Float32, Field(gt=0, lt=1)]
+    sample_share: Annotated[Float32, Field(gt=0, lt=1)]
+    softness: Annotated[Float32, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ClassFeatures:
+        classes, count = len(self.weights), len(_unpacked(self.sample_classes))
+        if not classes <= count <= MAX_SAMPLE:
+            msg = f"a sample of {count} windows; there are {classes} to {MAX_SAMPLE}"
+            raise ValueError(msg)
+        for name, rows in (("centres", classes), ("sample", count)):
+            found = len(_unpacked(getattr(self, name)))
+            if found != rows * self.size:
+                msg = f"{name} has {found} numbers instead of {rows} times {self.size}"
+                raise ValueError(msg)
+        if max(_unpacked(self.sample_classes)) >= classes:
+            msg = f"sample_classes has a class above the last one, {classes - 1}"
+            raise ValueError(msg)
+        return self
+
+    def centre_vectors(self) -> NDArray[np.float64]:
+        """The centres of the classes, [classes, size]."""
+        return _vectors(self.centres, self.size)
+
+    def sample_vectors(self) -> NDArray[np.float64]:
+        """The features of the sample, [n, size]."""
+        return _vectors(self.sample, self.size)
+
+    def sample_labels(self) -> NDArray[np.int64]:
+        """Class of each window of the sample, [n]."""
+        return np.frombuffer(_unpacked(self.sample_classes), np.uint8).astype(np.int64)
+
+
+def pack_vectors(vectors: NDArray[np.floating]) -> str:
+    """Pack vectors [n, size] of components from -1 to 1, one byte each.
+
+    >>> pack_vectors(np.array([[0.0, 1.0, -1.0]]))
+    'AH+B'
+    """
+    steps = np.rint(np.clip(vectors, -1, 1) * _STEPS).astype(np.int8)
+    return base64.b64encode(steps.tobytes()).decode("ascii")
+
+
+def pack_classes(classes: NDArray[np.int64]) -> str:
+    """Pack indices of classes, one byte each.
+
+    >>> pack_classes(np.array([0, 1, 2]))
+    'AAEC'
+    """
+    return base64.b64encode(classes.astype(np.uint8).tobytes()).decode("ascii")
+
+
+def _vectors(packed: str, size: int) -> NDArray[np.float64]:
+    steps = np.frombuffer(_unpacked(packed), np.int8).reshape(-1, size)
+    return steps.astype(np.float64) / _STEPS
+
+
+def _unpacked(packed: str) -> bytes:
+    try:
+        return base64.b64decode(packed, validate=True)
+    except binascii.Error as exc:
+        msg = f"no base64: {exc}"
+        raise ValueError(msg) from exc

@@ -1,0 +1,68 @@
+"""The numbers that anchors need, fitted by leaving known classes out."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
+
+from models.anchors import AnchorSpace, anchor_of
+from models.tasks.classes import ClassesDecoding
+from training.uncertainty.anchors import LabelledFeatures, choose_sample, fit_features, halves
+
+pytestmark = pytest.mark.needs_training
+LABELS = ("a", "b", "c", "d")
+DECODING = ClassesDecoding(kind="classes", output="probabilities", labels=LABELS)
+
+
+def people(count, spread=0.15, each=20, seed=0):
+    """Windows of people who each do the four activities in a way of their own."""
+    random = np.random.default_rng(seed)
+    labels = np.tile(np.repeat(np.arange(4), each), count)
+    groups = np.repeat(np.arange(count), 4 * each)
+    own = random.normal(0, spread, (count, 4, 12))
+    points = np.eye(4, 12)[labels] + own[groups, labels] + random.normal(0, 0.1, (len(labels), 12))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    shares = np.exp(8 * points[:, :4])
+    shares /= shares.sum(axis=1, keepdims=True)
+    return LabelledFeatures(points.astype(np.float32), shares.astype(np.float32), labels, groups)
+
+
+def test_the_promise_holds_for_people_that_nothing_was_fitted_to():
+    held_out = people(8)
+    part, measures = fit_features(DECODING, people(10, seed=1), held_out, halves(held_out, 0))
+    assert 0 < part.sample_share <= part.share == 0.05
+    assert measures["examples_misnamed"] <= 0.05
+    assert measures["examples_recall"] > 0.5
+    space, others = AnchorSpace(LABELS, part), people(20, seed=2)
+    random = np.random.default_rng(0)
+    new = random.normal(0, 0.1, (5, 12)) + np.eye(12)[5]
+    new /= np.linalg.norm(new, axis=1, keepdims=True)
+    placed = space.place([anchor_of("new", new)])
+    leads = space.leads(others.features, placed)[:, 0]
+    assert np.mean(leads > placed.margins[0]) <= 0.08
+
+
+def test_examples_of_a_known_class_do_no_harm_to_their_person():
+    held_out = people(8, spread=0.3)
+    part, measures = fit_features(DECODING, people(10, seed=1), held_out, halves(held_out, 0))
+    assert measures["examples_right"] >= measures["examples_right_before"] - 0.01
+    assert len(set(part.weights)) == 1
+
+
+def test_a_sample_has_as_many_windows_of_each_class_from_all_people():
+    held_out = people(6, each=50)
+    chosen = choose_sample(held_out.labels, 80)
+    assert np.bincount(held_out.labels[chosen]).tolist() == [20] * 4
+    assert set(held_out.groups[chosen]) == set(range(6))
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_too_few_windows_give_no_features():
+    few = people(1, each=1).of(np.arange(3))
+    assert fit_features(DECODING, few, few, halves(few, 0)) == (None, {})
+
+
+def test_one_person_gives_features_with_the_plain_share():
+    one = people(1)
+    part, _ = fit_features(DECODING, one, one, halves(one, 0))
+    assert part is not None

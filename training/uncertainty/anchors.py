@@ -1,0 +1,334 @@
+"""What a gateway needs to place anchors: known windows in the space of the features. Fitted here.
+
+All numbers come from windows of people that the student has not learned from, and each known class
+is left out in turn, as if it were new: five windows of one person give its anchor, the margin comes
+from the other classes of some people, and others are misnamed or not. With folds, every person is
+one of those others, of the student that has not seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.anchors import Anchors, AnchorSpace, anchor_of
+from models.manifest import Scaler
+from models.session import Student
+from models.tasks.classes import ClassesDecoding, ClassScores
+from models.tasks.classfeatures import MAX_FEATURES, ClassFeatures, pack_classes, pack_vectors
+from training.export.features import Featured, score_both
+from training.windows import WindowSet
+
+__all__ = [
+    "LabelledFeatures",
+    "Round",
+    "choose_sample",
+    "features_again",
+    "fit_features",
+    "halves",
+    "label_features",
+]
+
+SHARE = 0.05
+"""Share of known windows of other people that may get a name from examples."""
+EXAMPLES = 5
+"""Windows of an activity from which the numbers are fitted."""
+_SAMPLE = 384
+_SHARES = (0.05, 0.045, 0.04, 0.035, 0.03, 0.025, 0.02, 0.015, 0.01)
+_WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+_SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+_HALVINGS = 4
+_MOST_PEOPLE = 8
+_NEW = ""  # no class has this name
+
+_Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFeatures:
+    """Features of windows with what is known about them.
+
+    Attributes:
+        features: `[n, d]`, vectors of length 1.
+        probabilities: `[n, classes]`, what the student says.
+        labels: Classes `[n]`.
+        groups: People `[n]`.
+    """
+
+    features: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> LabelledFeatures:
+        """Return some of the windows."""
+        return LabelledFeatures(
+            self.features[rows], self.probabilities[rows], self.labels[rows], self.groups[rows]
+        )
+
+
+Round = tuple[LabelledFeatures, LabelledFeatures]
+"""Windows that a sample is drawn from, and those of other people, of one student."""
+
+
+def halves(held_out: LabelledFeatures, seed: int) -> list[Round]:
+    """Split held-out people into halves, several times, for rounds of one student."""
+    people = np.unique(held_out.groups)
+    if len(people) < 2:
+        return [(held_out, held_out)]
+    random = np.random.default_rng(seed)
+    rounds = []
+    for _ in range(_HALVINGS):
+        some = random.permutation(people)[: len(people) // 2]
+        is_some = np.isin(held_out.groups, some)
+        rounds.append((held_out.of(is_some), held_out.of(~is_some)))
+    return rounds
+
+
+def choose_sample(labels: NDArray[np.int64], most: int = _SAMPLE) -> NDArray[np.int64]:
+    """Choose windows for the sample of a manifest: as many of each class, evenly over their order.
+
+    Returns:
+        Indices, ascending.
+    """
+    classes = np.unique(labels)
+    each = max(1, most // len(classes))
+    found = []
+    for label in classes:
+        own = np.flatnonzero(labels == label)
+        found.append(own[np.unique(np.linspace(0, len(own) - 1, min(each, len(own))).astype(int))])
+    return np.sort(np.concatenate(found))
+
+
+def label_features(student: Featured, scaler: Scaler, windows: WindowSet) -> LabelledFeatures:
+    """Compute features and probabilities of labelled windows."""
+    probabilities, features = score_both(student, scaler, windows.windows)
+    return LabelledFeatures(features, probabilities, windows.labels, windows.groups)
+
+
+def fit_features(
+    decoding: ClassesDecoding,
+    learned: LabelledFeatures,
+    sample: LabelledFeatures,
+    rounds: Sequence[Round],
+) -> tuple[ClassFeatures | None, dict[str, float]]:
+    """Describe the features of a student and fit what anchors need.
+
+    Args:
+        decoding: Decoding without features.
+        learned: Windows that the student has learned from.
+        sample: Windows that the sample of the manifest is drawn from.
+        rounds: See `Round`; of this student, or of those of the folds.
+
+    Returns:
+        The part of the manifest, None where there are too few windows or features are too long;
+        and measures: recall of a left-out class from five examples, share of other known windows
+        misnamed, and the share of windows of other people that are right with and without five
+        examples of a known class.
+    """
+    classes = len(decoding.labels)
+    if learned.features.shape[1] > MAX_FEATURES or len(sample.labels) < classes:
+        return None, {}
+    start = _describe(classes, learned, sample)
+    left_out = [list(_left_out(decoding, start, each)) for each in rounds]
+    pairs = [pair for found in left_out for pair in found]
+    if not pairs:
+        return start, {}
+    share, recall, misnamed = _fit_share(pairs)
+    softness = _fit_softness(pairs, share)
+    fitted = start.model_copy(update={"sample_share": share, "softness": softness})
+    weight, right, before = _fit_weight(decoding, fitted, rounds)
+    fitted = fitted.model_copy(update={"weights": (weight,) * classes})
+    return fitted, {
+        "examples_recall": recall,
+        "examples_misnamed": misnamed,
+        "examples_right": right,
+        "examples_right_before": before,
+    }
+
+
+def _describe(classes: int, learned: LabelledFeatures, sample: LabelledFeatures) -> ClassFeatures:
+    vectors = learned.features.astype(np.float64)
+    centres = np.zeros((classes, vectors.shape[1]))
+    for label in np.unique(learned.labels):
+        mean = vectors[learned.labels == label].mean(axis=0)
+        centres[label] = mean / max(float(np.linalg.norm(mean)), 1e-9)
+    chosen = choose_sample(sample.labels)
+    return ClassFeatures(
+        output="features",
+        size=vectors.shape[1],
+        centres=pack_vectors(centres),
+        weights=(float(EXAMPLES),) * classes,
+        sample=pack_vectors(sample.features[chosen]),
+        sample_classes=pack_classes(sample.labels[chosen]),
+        share=SHARE,
+        sample_share=SHARE,
+        softness=4.0,
+    )
+
+
+def features_again(
+    student: Student, features: ClassFeatures, learned: WindowSet, sample: WindowSet
+) -> ClassFeatures:
+    """Describe the features of another graph of the same student, such as its eight-bit form.
+
+    Args:
+        student: The other graph.
+        features: What was fitted to the first one; its numbers stay.
+        learned: As for `fit_features`.
+        sample: As for `fit_features`.
+    """
+
+    def score(windows: WindowSet) -> LabelledFeatures:
+        scores, found = student.score_with_features(windows.windows)
+        return LabelledFeatures(found, scores.values, windows.labels, windows.groups)
+
+    again = _describe(len(features.weights), score(learned), score(sample))
+    kept = ("centres", "sample", "sample_classes")
+    return features.model_copy(update={name: getattr(again, name) for name in kept})
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """A class that is treated as new, with the examples of one person.
+
+    Attributes:
+        known: Leads of the windows that give the margin.
+        others: Leads of other people's windows, and of later ones of the same person.
+        is_new: Which of `others` are of the class.
+    """
+
+    known: _Floats
+    others: _Floats
+    is_new: NDArray[np.bool_]
+
+    def margin(self, share: float) -> float:
+        ordered = np.sort(self.known)[::-1]
+        return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
+
+
+def _left_out(decoding: ClassesDecoding, start: ClassFeatures, each: Round) -> Iterator[_LeftOut]:
+    drawn, others = each
+    for label in range(len(decoding.labels)):
+        rest = drawn.of(drawn.labels != label)
+        if len(np.unique(rest.labels)) < 2:
+            continue
+        space = _space(decoding, start, rest)
+        for person in np.unique(others.groups)[:_MOST_PEOPLE]:
+            own = np.flatnonzero((others.groups == person) & (others.labels == label))
+            if len(own) <= EXAMPLES:
+                continue
+            later = others.of(np.setdiff1d(np.arange(len(others.labels)), own[:EXAMPLES]))
+            placed = space.place([anchor_of(_NEW, others.features[own[:EXAMPLES]])])
+            sample = rest.of(choose_sample(rest.labels))
+            yield _LeftOut(
+                _finite(space, placed, sample.features),
+                _finite(space, placed, later.features),
+                later.labels == label,
+            )
+
+
+def _space(decoding: ClassesDecoding, start: ClassFeatures, rest: LabelledFeatures) -> AnchorSpace:
+    """The space of a student that lacks the classes which `rest` lacks."""
+    present, places = np.unique(rest.labels, return_inverse=True)
+    chosen = choose_sample(rest.labels)
+    centres = start.centre_vectors()[present]
+    features = start.model_copy(
+        update={
+            "centres": pack_vectors(centres),
+            "weights": (float(EXAMPLES),) * len(present),
+            "sample": pack_vectors(rest.features[chosen]),
+            "sample_classes": pack_classes(places[chosen]),
+        }
+    )
+    labels = tuple(decoding.labels[at] for at in present)
+    return AnchorSpace(labels, features)
+
+
+def _finite(space: AnchorSpace, placed: Anchors, features: NDArray[np.float32]) -> _Floats:
+    leads = space.leads(features, placed)[:, 0]
+    return np.where(np.isfinite(leads), leads, -1e9)
+
+
+def _fit_share(pairs: Sequence[_LeftOut]) -> tuple[float, float, float]:
+    """The largest share by which at most `SHARE` of other people's known windows are misnamed."""
+    for share in _SHARES:
+        hits = [(each.others > each.margin(share), each.is_new) for each in pairs]
+        misnamed = float(np.mean([hit[~new].mean() for hit, new in hits if not new.all()]))
+        recall = float(np.mean([hit[new].mean() for hit, new in hits if new.any()]))
+        if misnamed <= SHARE:
+            break
+    return share, recall, misnamed
+
+
+def _fit_softness(pairs: Sequence[_LeftOut], share: float) -> float:
+    """The softness with the least log loss; every class that is left out counts as much."""
+
+    def loss(softness: float) -> float:
+        losses = []
+        for each in pairs:
+            odds = np.clip((each.others - each.margin(share)) / softness, -30, 30)
+            losses.append(np.logaddexp(0, np.where(each.is_new, -odds, odds)).mean())
+        return float(np.mean(losses))
+
+    return min(_SOFTNESS, key=loss)
+
+
+def _fit_weight(
+    decoding: ClassesDecoding, features: ClassFeatures, rounds: Sequence[Round]
+) -> tuple[float, float, float]:
+    """What a centre counts for, so that five examples of a known class help their person most.
+
+    Returns:
+        The weight, the share of this person's later windows that are right with it, and that
+        without examples.
+    """
+    right: dict[float, list[float]] = {weight: [] for weight in _WEIGHTS}
+    before: list[float] = []
+    for drawn, others in rounds:
+        if len(np.unique(drawn.labels)) < len(decoding.labels):
+            continue
+        for weight in _WEIGHTS:
+            base = features.model_copy(update={"weights": (weight,) * len(decoding.labels)})
+            part = drawn.of(choose_sample(drawn.labels))
+            space = AnchorSpace(
+                decoding.labels,
+                base.model_copy(
+                    update={
+                        "sample": pack_vectors(part.features),
+                        "sample_classes": pack_classes(part.labels),
+                    }
+                ),
+            )
+            for person in np.unique(others.groups)[:_MOST_PEOPLE]:
+                own = others.of(others.groups == person)
+                for label in np.unique(own.labels):
+                    found = np.flatnonzero(own.labels == label)
+                    if len(found) <= EXAMPLES:
+                        continue
+                    later = own.of(np.setdiff1d(np.arange(len(own.labels)), found[:EXAMPLES]))
+                    example = anchor_of(decoding.labels[label], own.features[found[:EXAMPLES]])
+                    scores = _scores(decoding.labels, later.probabilities)
+                    answered = space.place([example]).answer(scores, later.features)
+                    right[weight].append(_right(answered, later.labels))
+                    if weight == _WEIGHTS[0]:
+                        before.append(_right(scores, later.labels))
+    if not before:
+        return float(EXAMPLES), 0.0, 0.0
+    means = {weight: float(np.mean(found)) for weight, found in right.items()}
+    best = max(reversed(_WEIGHTS), key=lambda weight: means[weight])
+    return best, means[best], float(np.mean(before))
+
+
+def _scores(labels: tuple[str, ...], probabilities: NDArray[np.float32]) -> ClassScores:
+    valid = np.ones(len(probabilities), dtype=np.bool_)
+    return ClassScores(labels, probabilities, probabilities.argmax(axis=1), valid, valid)
+
+
+def _right(scores: ClassScores, labels: NDArray[np.int64]) -> float:
+    """Mean over the classes of the share of their windows that are right."""
+    is_right = scores.winners == labels
+    return float(np.mean([is_right[labels == label].mean() for label in np.unique(labels)]))
