@@ -13,6 +13,7 @@ from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
 from models.runtime import ort
+from models.tasks.classes import ClassesDecoding
 from models.tasks.classfeatures import FEATURES
 from models.tasks.contract import Scores
 from models.tasks.outputs import Outputs
@@ -40,7 +41,9 @@ class Student:
         self._manifest = artifact.manifest
         self._answer = find_task(artifact.manifest.task).answer
         self._outputs = self._answer.outputs(artifact.manifest.decoding)
-        self._scored = {name: dims for name, dims in self._outputs.items() if name != FEATURES}
+        self._scored = self._outputs
+        if self.has_features:
+            self._scored = {name: dims for name, dims in self._outputs.items() if name != FEATURES}
         self._decode = self._answer.decoder(artifact.manifest.decoding, artifact.manifest.interval)
         self._factor, self._offset = scaler_arrays(artifact.manifest.scaler)
         self._digest = artifact.digest
@@ -77,7 +80,8 @@ class Student:
     @property
     def has_features(self) -> bool:
         """Whether `score_with_features` may be called."""
-        return FEATURES in self._outputs
+        decoding = self._manifest.decoding
+        return isinstance(decoding, ClassesDecoding) and decoding.features is not None
 
     def score_with_features(
         self, windows: NDArray[np.float32]

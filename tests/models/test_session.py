@@ -389,7 +389,9 @@ def test_padding_refuses_what_it_cannot_pad():
 def test_a_student_scales_bit_for_bit_as_training_does(student, monkeypatch):
     seen, infer = [], student._infer
     monkeypatch.setattr(
-        student, "_infer", lambda scaled: seen.append(scaled.copy()) or infer(scaled)
+        student,
+        "_infer",
+        lambda scaled, outputs: seen.append(scaled.copy()) or infer(scaled, outputs),
     )
     batch = windows(student, 5)
     student.score(batch)
