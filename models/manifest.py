@@ -196,6 +196,12 @@ class Draft(Frozen):
         if self.interval is not None and not find_task(self.task).answer.has_interval:
             msg = f"task {self.task!r} has no interval: set interval to null"
             raise ValueError(msg)
+        switching = None if self.interval is None else self.interval.switching
+        if switching is not None and max(switching.channels) >= len(self.channels):
+            msg = (
+                f"interval.switching has channel {max(switching.channels)} of {len(self.channels)}"
+            )
+            raise ValueError(msg)
         misfit = self.decoding.misfit(self.channel_names, self.window.length, self.rate_hz)
         if misfit is not None:
             raise ValueError(misfit)

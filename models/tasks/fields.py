@@ -39,6 +39,7 @@ __all__ = [
     "Growing",
     "Label",
     "Name",
+    "Place",
     "Sha256",
     "Text",
     "is_name",
@@ -73,6 +74,8 @@ def _writable(text: str) -> str:
 Float32 = Annotated[float, Strict(), Field(ge=-_MAX_FLOAT32, le=_MAX_FLOAT32)]
 """A number that is finite in float32."""
 Count = Annotated[int, Strict(), Field(ge=1, le=2**31 - 1)]
+Place = Annotated[int, Strict(), Field(ge=0, lt=MAX_CHANNELS)]
+"""A place among channels."""
 EpochMs = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Name = Annotated[str, StringConstraints(strict=True, pattern=NAME_PATTERN)]
 Label = Annotated[

@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.columns import Column
-from models.tasks.fields import Float32, Frozen, Growing
+from models.tasks.fields import Float32, Frozen, Growing, Place
 from models.tasks.moved import Moved, Neutral
 from models.tasks.outputs import Decode, Outputs, Tolerances
 from models.tasks.traits import NO_LABELS, Traits
 
-__all__ = ["BoundedNumber", "Interval", "IntervalTable", "NumberAnswer", "NumberScores"]
+__all__ = [
+    "BoundedNumber",
+    "Interval",
+    "IntervalTable",
+    "NumberAnswer",
+    "NumberScores",
+    "Switching",
+]
 
 # How much a score may depend on the batch around it, as a share of its range: float32 sums in
 # another order at another batch size.
@@ -52,16 +59,48 @@ class IntervalTable(Frozen):
         return self
 
 
+class Switching(Frozen):
+    """The ends for windows in which operating settings switch, where a student errs otherwise.
+
+    Attributes:
+        channels: Places of the settings among the channels.
+        spreads: A window switches if the difference between the largest and the smallest reading of
+            one of these channels is above its spread, in raw units.
+        table: The ends.
+    """
+
+    channels: Annotated[tuple[Place, ...], Field(min_length=1)]
+    spreads: tuple[Float32, ...]
+    table: IntervalTable
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Switching:
+        if len(self.channels) != len(self.spreads):
+            msg = f"{len(self.channels)} channels and {len(self.spreads)} spreads"
+            raise ValueError(msg)
+        return self
+
+    def switches(self, windows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which of the raw windows `[batch, length, channels]` switch, `[batch]`."""
+        settings = windows[:, :, list(self.channels)]
+        with np.errstate(all="ignore"):  # a window may not be finite
+            spread = settings.max(axis=1) - settings.min(axis=1)
+            found: NDArray[np.bool_] = (spread > np.array(self.spreads, np.float32)).any(axis=1)
+        return found
+
+
 class Interval(Growing):
     """The truth lies in [score + low, score + high] with probability `level`.
 
-    `low` and `high` are one pair for all scores; `table`, where present, replaces them.
+    `low` and `high` are one pair for all scores; `table`, where present, replaces them, and
+    `switching` replaces `table` for the windows that it names.
     """
 
     level: Annotated[Float32, Field(gt=0, lt=1)]
     low: Float32
     high: Float32
     table: IntervalTable | None = None
+    switching: Switching | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Interval:
@@ -178,7 +217,7 @@ class NumberAnswer:
             values = np.where(valid, raw[decoding.output], np.float32(0)).clip(least, most)
             if interval is None:
                 return self.scores(values, values, values, valid, has_interval=False)
-            low, high = _interval_ends(interval, values)
+            low, high = _interval_ends(interval, values, windows)
             return self.scores(values, low.clip(least, most), high.clip(least, most), valid)
 
         return decode
@@ -255,13 +294,24 @@ def _repeatable(decoding: BoundedNumber) -> float:
 
 
 def _interval_ends(
-    interval: Interval, values: NDArray[np.float32]
+    interval: Interval, values: NDArray[np.float32], windows: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Lower and upper end of each score, absolute and not clipped, float32 [batch]."""
-    table = interval.table
-    if table is None:
-        return values + np.float32(interval.low), values + np.float32(interval.high)
+    if interval.table is None:
+        low, high = np.float32(interval.low), np.float32(interval.high)
+    else:
+        low, high = _table_ends(interval.table, values)
+    if interval.switching is not None:
+        is_there = interval.switching.switches(windows)
+        others = _table_ends(interval.switching.table, values)
+        low, high = np.where(is_there, others[0], low), np.where(is_there, others[1], high)
+    return values + low, values + high
+
+
+def _table_ends(
+    table: IntervalTable, values: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     low, high = (
         np.interp(values, table.rul, ends).astype(np.float32) for ends in (table.low, table.high)
     )
-    return values + low, values + high
+    return low, high

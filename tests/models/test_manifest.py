@@ -138,6 +138,31 @@ def test_an_interval_may_be_a_function_of_the_score():
     assert decode_manifest(encode_manifest(read)) == read
 
 
+SWITCHING = {"channels": [0], "spreads": [2.0], "table": TABLE}
+
+
+def test_windows_whose_settings_switch_may_have_a_table_of_their_own():
+    read = decode_manifest(changed("interval.switching", SWITCHING))
+    assert read.interval.switching.table.low == (-5.0, -30.0, -10.0)
+    assert decode_manifest(encode_manifest(read)) == read
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"channels": []}, "interval.switching.channels"),
+        ({"channels": [-1]}, "interval.switching.channels.0"),
+        ({"channels": [250]}, "interval.switching has channel 250"),
+        ({"spreads": []}, "1 channels and 0 spreads"),
+        ({"spare": 1}, "interval.switching.spare"),
+    ],
+)
+def test_an_odd_table_for_settings_that_switch_is_refused(change, named):
+    with pytest.raises(ManifestInvalid) as refused:
+        decode_manifest(changed("interval.switching", SWITCHING | change))
+    assert named in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

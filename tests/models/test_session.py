@@ -112,6 +112,24 @@ def test_the_ends_of_a_table_are_looked_up_at_the_score(tmp_path):
     assert np.ptp(scores.high - scores.low) > 1
 
 
+def test_windows_whose_settings_switch_have_ends_of_their_own(tmp_path):
+    ends = {"rul": (20.0, 60.0), "low": (-5.0, -5.0), "high": (4.0, 4.0)}
+    wide = {"rul": (20.0, 60.0), "low": (-50.0, -50.0), "high": (40.0, 40.0)}
+    there = {"channels": (1,), "spreads": (3.0,), "table": wide}
+    interval = {"level": 0.9, "low": -9.0, "high": 9.0, "table": ends, "switching": there}
+    draft = Draft.model_validate(dummy_draft().model_dump() | {"interval": interval})
+    student = Student(write_artifact(tmp_path / "a", draft, dummy_onnx(draft)))
+    batch = windows(student, 40)
+    batch[:, :, 1] = 7.0
+    batch[::2, 0, 1] += 3.0  # not above the spread
+    batch[1::2, -1, 1] -= 3.5
+    scores = student.score(batch)
+    low = np.where(np.arange(40) % 2 == 1, np.float32(50), np.float32(5))
+    np.testing.assert_allclose(scores.low, np.clip(scores.rul - low, 0, 125), atol=1e-4)
+    batch[1, 0, 1] = np.nan
+    assert not student.score(batch).valid[1]
+
+
 def test_a_window_below_the_threshold_is_of_no_known_activity(tmp_path):
     draft = dummy_draft("activity")
     unknown = Unknown(threshold=0.6, rejects=0.05)

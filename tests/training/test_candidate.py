@@ -20,7 +20,14 @@ from training.export.artifact import score_raw
 from training.methods.build import build_method
 from training.recipes import shipped_recipe
 from training.scoring import score_torch
-from training.uncertainty.calibration import interval_ends, share_inside
+from training.uncertainty.calibration import (
+    cross_coverage,
+    fit_interval,
+    group_weights,
+    interval_ends,
+    late_windows,
+    share_inside,
+)
 
 pytestmark = pytest.mark.needs_training
 
@@ -75,9 +82,14 @@ def test_the_interval_comes_from_the_scores_out_of_fold(data, folded):
     _, candidate, _ = folded
     manifest = candidate.artifact.manifest
     interval, truth, groups = manifest.interval, data.train.labels, data.train.groups
-    covered = share_inside(interval, truth, candidate.scored, groups)
-    assert manifest.metrics["calibration"]["interval_coverage"] == pytest.approx(covered)
-    assert covered >= 0.9
+    late = late_windows(truth, groups, 125)
+    assert share_inside(interval, truth[late], candidate.scored[late], groups[late]) >= 0.9
+    assert interval == fit_interval(truth[late], candidate.scored[late], groups[late], max_rul=125)
+    inside = cross_coverage(truth, candidate.scored, groups, None, max_rul=125)
+    told = manifest.metrics["calibration"]
+    assert told["interval_coverage_all"] == pytest.approx(group_weights(groups) @ inside)
+    weights = group_weights(groups[late])
+    assert told["interval_coverage"] == pytest.approx(weights @ inside[late])
     assert manifest.metrics["out_of_fold"] == candidate.metrics
     scores = Student(candidate.artifact).score(data.train.windows)
     low, high = interval_ends(interval, scores.rul)

@@ -9,7 +9,13 @@ engines carry little more information than 20 engines. Every engine has the same
 its windows, because the product scores every window of an engine (hierarchical conformal
 prediction, Lee, Barber and Willett 2023). A random window of a new engine is then covered with at
 least the level. The shape is fitted to the residuals around every score, so that the promise also
-holds for a given score, and for the one window per engine of an official test.
+holds for a given score.
+
+Which windows: those of the last part of each life (`late_windows`), because a window long before
+the end, whose truth is the cap, is easier, and an official test stops engines in the last part.
+Windows in which operating settings switch have a table of their own, where enough engines show
+them: a student errs more there, and one table for both would cover too much of the one and too
+little of the other.
 
 **Classes (activities)**: one temperature for the logits, folded into the graph, and the rule for a
 window of no known class: it is too far from all of them, or no probability is large enough.
@@ -18,21 +24,26 @@ window of no known class: it is too far from all of them, or no probability is l
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.tasks.classes import Unknown
-from models.tasks.number import Interval, IntervalTable
+from models.tasks.number import Interval, IntervalTable, Switching
 
 __all__ = [
     "LEVEL",
     "REJECTS",
+    "OperatingSettings",
+    "cross_coverage",
     "fit_interval",
+    "fit_interval_by_settings",
     "fit_temperature",
     "fit_unknown",
     "group_weights",
     "interval_ends",
+    "late_windows",
     "share_inside",
     "temper",
     "weighted_quantile",
@@ -47,6 +58,8 @@ _KNOTS = 11
 _KERNEL = 10.0  # cycles: deviation of the Gaussian weights of residuals around a knot
 _NARROWEST = 1.0  # cycles
 _FOLDS = 5
+_LATE = 0.2  # of the windows below the cap: the share of windows at the cap that are late too
+_FEWEST_ENGINES = 40  # with settings that switch, and as many with settings that do not
 _SMALL = 1e-12
 
 _Shape = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -60,6 +73,114 @@ def group_weights(groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     _, members, counts = np.unique(groups, return_inverse=True, return_counts=True)
     return np.asarray(1 / (len(counts) * counts[members]), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingSettings:
+    """The operating settings of windows; see `models.tasks.number.Switching`.
+
+    Attributes:
+        channels: Places of the settings among the channels.
+        spreads: Spread of each setting from which a window switches.
+        switches: `[n]` which windows do.
+    """
+
+    channels: tuple[int, ...]
+    spreads: tuple[float, ...]
+    switches: NDArray[np.bool_]
+
+    def where(self, chosen: NDArray[np.bool_]) -> OperatingSettings:
+        """Return those of some of the windows."""
+        return replace(self, switches=self.switches[chosen])
+
+
+def late_windows(
+    truth: NDArray[np.int64], groups: NDArray[np.int64], max_rul: float
+) -> NDArray[np.bool_]:
+    """Tell which windows are in the last part of a life, `[n]`.
+
+    These are all windows below the cap, and the last ones at the cap: a fifth as many, e.g. 25 of
+    125. Engines that are never below the cap are late as a whole, as nothing is known of their end.
+
+    Args:
+        truth: Truths `[n]`, capped at `max_rul`; those of an engine in the order of time.
+        groups: Engines `[n]`.
+        max_rul: The cap.
+
+    >>> late_windows(np.array([9, 9, 9, 8, 7, 6, 5, 4]), np.zeros(8, int), 9).tolist()
+    [False, False, True, True, True, True, True, True]
+    """
+    late = truth < max_rul
+    for group in np.unique(groups):
+        at = np.flatnonzero(groups == group)
+        capped = at[truth[at] >= max_rul]
+        below = len(at) - len(capped)
+        late[capped[len(capped) - math.ceil(_LATE * below) :] if below else capped] = True
+    return late
+
+
+def fit_interval_by_settings(
+    truth: NDArray[np.int64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    settings: OperatingSettings | None,
+    *,
+    max_rul: float,
+    level: float = LEVEL,
+) -> Interval:
+    """Calibrate the interval, with a table for windows whose operating settings switch.
+
+    Arguments as for `fit_interval`. Without settings, or with fewer than forty engines that show
+    windows of one kind, there is one table for all.
+    """
+    whole = fit_interval(truth, rul, groups, max_rul=max_rul, level=level)
+    if settings is None:
+        return whole
+    kinds = (~settings.switches, settings.switches)
+    if min(len(np.unique(groups[kind])) for kind in kinds) < _FEWEST_ENGINES:
+        return whole
+    steady, switching = (
+        fit_interval(truth[kind], rul[kind], groups[kind], max_rul=max_rul, level=level).table
+        for kind in kinds
+    )
+    if switching is None:
+        return whole
+    there = Switching(channels=settings.channels, spreads=settings.spreads, table=switching)
+    return whole.model_copy(update={"table": steady, "switching": there})
+
+
+def cross_coverage(
+    truth: NDArray[np.int64],
+    rul: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    settings: OperatingSettings | None,
+    *,
+    max_rul: float,
+    level: float = LEVEL,
+) -> NDArray[np.bool_]:
+    """Tell which truths lie inside intervals that were calibrated on engines of other folds, `[n]`.
+
+    All windows are judged, and only the late ones calibrate; arguments as for `fit_interval`.
+    """
+    late, inside = late_windows(truth, groups, max_rul), np.zeros(len(truth), np.bool_)
+    names = np.unique(groups)
+    folds = np.array_split(np.random.default_rng(0).permutation(names), min(_FOLDS, len(names)))
+    for fold in folds:
+        is_out = np.isin(groups, fold)
+        known = late & (~is_out if len(folds) > 1 else is_out)
+        interval = fit_interval_by_settings(
+            truth[known],
+            rul[known],
+            groups[known],
+            None if settings is None else settings.where(known),
+            max_rul=max_rul,
+            level=level,
+        )
+        switches = None if settings is None else settings.switches[is_out]
+        low, high = interval_ends(interval, rul[is_out], switches)
+        found = (low.clip(0, max_rul) <= truth[is_out]) & (truth[is_out] <= high.clip(0, max_rul))
+        inside[is_out] = found
+    return inside
 
 
 def fit_interval(
@@ -110,14 +231,24 @@ def fit_interval(
 
 
 def interval_ends(
-    interval: Interval, rul: NDArray[np.float32]
+    interval: Interval,
+    rul: NDArray[np.float32],
+    switches: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute lower and upper ends `[n]` in float64, not clipped to the range of the scores."""
-    table = interval.table
-    if table is None:
+    """Compute lower and upper ends `[n]` in float64, not clipped to the range of the scores.
+
+    Args:
+        interval: Interval of a manifest.
+        rul: Scores `[n]`.
+        switches: Whether the operating settings of each window switch, `[n]`; None: of no window.
+    """
+    if interval.table is None:
         wide = rul.astype(np.float64)
         return wide + interval.low, wide + interval.high
-    low, high = _ends((np.array(table.rul), np.array(table.low), np.array(table.high)), rul)
+    low, high = _ends(_shape_of(interval.table), rul)
+    if interval.switching is not None and switches is not None:
+        others = _ends(_shape_of(interval.switching.table), rul)
+        low, high = np.where(switches, others[0], low), np.where(switches, others[1], high)
     return rul + low, rul + high
 
 
@@ -207,6 +338,10 @@ def weighted_quantile(
     reached = np.cumsum(weights[order]) / weights.sum()
     place = int(np.searchsorted(reached, share - _SMALL))
     return float(values[order[min(place, len(order) - 1)]])
+
+
+def _shape_of(table: IntervalTable) -> _Shape:
+    return np.array(table.rul), np.array(table.low), np.array(table.high)
 
 
 def _need_out_of_fold(

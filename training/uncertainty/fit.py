@@ -20,14 +20,17 @@ from training.datasets.contract import DataSet
 from training.evaluate import calibration_error
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_torch
+from training.students.conditions import SETTINGS
 from training.uncertainty.calibration import (
     LEVEL,
-    fit_interval,
+    OperatingSettings,
+    cross_coverage,
+    fit_interval_by_settings,
     fit_temperature,
     fit_unknown,
     group_weights,
     interval_ends,
-    share_inside,
+    late_windows,
     temper,
 )
 from training.uncertainty.out_of_distribution import (
@@ -47,6 +50,8 @@ __all__ = [
     "distance_of",
     "score_held_out",
 ]
+
+_SWITCH = 0.1  # of the range of a setting: a larger change within a window is a switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +142,39 @@ def _calibrate_number(
     data: DataSet, held_out: WindowSet, scored: NDArray[np.float32]
 ) -> Calibration:
     truth, groups, largest = held_out.labels, held_out.groups, data.num_answers - 1
-    interval = fit_interval(truth, scored, groups, max_rul=largest, level=LEVEL)
-    low, high = (end.clip(0, largest) for end in interval_ends(interval, scored))
+    late, settings = late_windows(truth, groups, largest), _settings_of(data, held_out)
+    interval = fit_interval_by_settings(
+        truth[late],
+        scored[late],
+        groups[late],
+        None if settings is None else settings.where(late),
+        max_rul=largest,
+        level=LEVEL,
+    )
+    switches = None if settings is None else settings.switches
+    low, high = (end.clip(0, largest) for end in interval_ends(interval, scored, switches))
+    inside = cross_coverage(truth, scored, groups, settings, max_rul=largest, level=LEVEL)
     measures = {
-        "interval_coverage": share_inside(interval, truth, scored, groups),
-        "interval_width": float(group_weights(groups) @ (high - low)),
+        "interval_coverage": float(group_weights(groups[late]) @ inside[late]),
+        "interval_coverage_all": float(group_weights(groups) @ inside),
+        "interval_width": float(group_weights(groups[late]) @ (high - low)[late]),
     }
     return Calibration(interval=interval, measures=measures)
+
+
+def _settings_of(data: DataSet, windows: WindowSet) -> OperatingSettings | None:
+    """Tell in which windows the operating settings switch; None for data without settings."""
+    if data.scaling != "conditions":
+        return None
+    settings = windows.windows[:, :, :SETTINGS]
+    lowest, highest = settings.min(axis=1), settings.max(axis=1)
+    ranges = (highest.max(axis=0) - lowest.min(axis=0)).astype(np.float64)
+    channels = np.flatnonzero(ranges > 0)
+    if not len(channels):
+        return None
+    spreads = tuple(float(np.float32(_SWITCH * ranges[place])) for place in channels)
+    switches = ((highest - lowest)[:, channels] > np.array(spreads, np.float32)).any(axis=1)
+    return OperatingSettings(tuple(channels.tolist()), spreads, switches)
 
 
 def _calibrate_classes(

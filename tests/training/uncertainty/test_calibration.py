@@ -5,11 +5,15 @@ import pytest
 
 from training.evaluate import calibration_error
 from training.uncertainty.calibration import (
+    OperatingSettings,
+    cross_coverage,
     fit_interval,
+    fit_interval_by_settings,
     fit_temperature,
     fit_unknown,
     group_weights,
     interval_ends,
+    late_windows,
     share_inside,
     temper,
 )
@@ -71,6 +75,58 @@ def test_every_engine_has_the_same_weight():
 def test_weights_ignore_the_order_of_windows_and_the_numbers_of_engines():
     weights = group_weights(np.array([7, 7, 7, 2]))
     np.testing.assert_allclose(weights, [1 / 6, 1 / 6, 1 / 6, 1 / 2])
+
+
+def under_conditions(count, random):
+    """Engines, of which every other one switches conditions, where errors are twice as large."""
+    truth, rul, groups = engines(count, random)
+    switches = groups % 2 == 1
+    rul = np.where(switches, rul + (rul - truth), rul).clip(0, MAX_RUL).astype(np.float32)
+    return truth, rul, groups, OperatingSettings((0,), (1.0,), switches)
+
+
+def test_windows_that_switch_conditions_are_covered_as_often_as_those_that_do_not():
+    random = np.random.default_rng(7)
+    covered = {"one table": [], "by settings": []}
+    for _ in range(6):
+        *known, settings = under_conditions(120, random)
+        *new, others = under_conditions(120, random)
+        truth, rul, _ = new
+        for name, interval in (
+            ("one table", fit_interval(*known, max_rul=MAX_RUL)),
+            ("by settings", fit_interval_by_settings(*known, settings, max_rul=MAX_RUL)),
+        ):
+            low, high = interval_ends(interval, rul, others.switches)
+            inside = (low <= truth) & (truth <= high)
+            parts = [inside[kind].mean() for kind in (~others.switches, others.switches)]
+            covered[name].append(parts)
+    apart, near = (np.mean(parts, axis=0) for parts in covered.values())
+    assert apart[0] - apart[1] > 0.04
+    assert near == pytest.approx([0.91, 0.91], abs=0.03)
+
+
+def test_few_engines_of_one_kind_share_the_table_of_the_others():
+    truth, rul, groups, settings = under_conditions(60, np.random.default_rng(8))
+    found = fit_interval_by_settings(truth, rul, groups, settings, max_rul=MAX_RUL)
+    assert found.switching is None
+    assert found == fit_interval(truth, rul, groups, max_rul=MAX_RUL)
+    assert found == fit_interval_by_settings(truth, rul, groups, None, max_rul=MAX_RUL)
+
+
+def test_an_engine_that_never_comes_near_its_end_is_late_as_a_whole():
+    truth = np.array([9, 9, 9, 9, 9, 8, 7, 6, 5, 4, 3])
+    late = late_windows(truth, np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), 9)
+    assert late.tolist() == [True] * 3 + [False] * 0 + [True] * 8
+    late = late_windows(truth, np.zeros(11, int), 9)
+    assert late.tolist() == [False] * 3 + [True] * 8
+
+
+def test_cross_coverage_is_that_of_intervals_of_other_engines():
+    truth, rul, groups = engines(50, np.random.default_rng(9))
+    inside = cross_coverage(truth, rul, groups, None, max_rul=MAX_RUL)
+    assert group_weights(groups) @ inside == pytest.approx(0.92, abs=0.04)
+    own = share_inside(fit_interval(truth, rul, groups, max_rul=MAX_RUL), truth, rul, groups)
+    assert own >= 0.9
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
