@@ -68,6 +68,11 @@ _COMMANDS = {
         "drift",
         "Tell which streams read something else than their students learned.",
     ),
+    "examples": (
+        "deploy.commands.examples",
+        "examples",
+        "List the labels that are examples of an activity.",
+    ),
     "mount": (
         "deploy.commands.mount",
         "mount",

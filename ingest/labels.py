@@ -14,6 +14,9 @@ A label is a JSON object on the MQTT topic `labels/{site}/{device}/{stream}`:
 | `confirmed` | `at_ms`, or `from_ms` and `to_ms` | the scores of that time are right |
 | `wrong` | the same | the scores of that time are wrong; `label`, if any, is what is right |
 
+A span may say `"example": "device"`: from now on, windows of this device that resemble it get its
+name; `"stream"`: those of all devices of the stream (`pipeline.scoring.examples`).
+
 1. **The id names the label.** The same id of the same stream again is the same label: the record
    that the bridge received later counts.
 2. **A revocation is the label again with `"revoked": true`**, and is final, whichever of the two
@@ -36,8 +39,10 @@ from ingest.payloads import YEAR_2000_MS, unit_advice
 from ingest.topics import LABELS, Address, are_names, device_key, is_name, partition_of
 
 __all__ = [
+    "EXAMPLES_FOR",
     "LABEL_KINDS",
     "MAX_LABEL_BYTES",
+    "ExampleFor",
     "Label",
     "LabelKind",
     "LabelRecord",
@@ -53,13 +58,15 @@ __all__ = [
 
 LabelKind = Literal["failed", "replaced", "span", "confirmed", "wrong"]
 LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
+ExampleFor = Literal["", "device", "stream"]
+EXAMPLES_FOR: tuple[ExampleFor, ...] = get_args(ExampleFor)
 
 MAX_LABEL_BYTES = 4096
 """Most bytes of one label."""
 MAX_TEXT = 80
 """Most characters of `label` and of `by`."""
 
-_KEYS = frozenset({"id", "kind", "at_ms", "from_ms", "to_ms", "label", "revoked", "by"})
+_KEYS = frozenset({"id", "kind", "at_ms", "from_ms", "to_ms", "label", "revoked", "by", "example"})
 _YEARS_MS = range(YEAR_2000_MS, 4_102_444_800_000)  # 2000 to 2099
 
 
@@ -75,6 +82,7 @@ class Label:
         label: Name of what happened; always for a span.
         revoked: Whether it no longer holds.
         by: Who says so, if known.
+        example: For whom a span is an example; "" for nobody.
     """
 
     id: str
@@ -84,6 +92,7 @@ class Label:
     label: str = ""
     revoked: bool = False
     by: str = ""
+    example: ExampleFor = ""
 
     def check_past(self, now_ms: int, future_ms: int) -> None:
         """Refuse a label that is too far ahead of the time now.
@@ -221,6 +230,8 @@ def _document(label: Label) -> dict[str, Any]:
         when = {"from_ms": label.from_ms, "to_ms": label.to_ms}
     document: dict[str, Any] = {"id": label.id, "kind": label.kind, **when}
     document.update({"label": label.label, "revoked": label.revoked, "by": label.by})
+    if label.example:  # it came later: other labels keep their bytes
+        document["example"] = label.example
     return document
 
 
@@ -250,7 +261,10 @@ def _label(document: Any) -> Label:
     label, by = (_text(document, name) for name in ("label", "by"))
     if kind == "span" and not label:
         _refuse("a span needs a `label`: what the device did")
-    return Label(label_id, kind, from_ms, to_ms, label, revoked, by)
+    example = document.get("example", "")
+    if example not in EXAMPLES_FOR or (example and kind != "span"):
+        _refuse(f"example {_shown(example)} is none of device, stream, or this is no span")
+    return Label(label_id, kind, from_ms, to_ms, label, revoked, by, example)
 
 
 def _times(kind: LabelKind, document: Mapping[str, Any]) -> tuple[int, int]:

@@ -217,17 +217,22 @@ class Anchors:
         new = [each.label for each, own in zip(self.anchors, self.known, strict=True) if own < 0]
         return (*self.space.labels, *new)
 
-    def answer(self, scores: ClassScores, features: NDArray[np.floating]) -> ClassScores:
+    def answer(self, scores: ClassScores) -> ClassScores:
         """The scores with the anchors' say.
 
         An anchor whose lead exceeds its margin has a larger probability than every other label, and
         no other one does. Rows without a valid score stay as they are.
 
         Args:
-            scores: Scores of the student.
-            features: Features of the same windows, [n, size].
+            scores: Scores of the student, with features.
+
+        Raises:
+            ValueError: They have no features.
         """
-        leads = self.space.leads(features, self) - self.margins
+        if scores.features is None:
+            msg = "anchors need the features of the windows"
+            raise ValueError(msg)
+        leads = self.space.leads(scores.features, self) - self.margins
         odds = np.clip(leads / self.space.softness, -_SUREST, _SUREST)
         logs = np.log(np.maximum(scores.probabilities.astype(np.float64), _LEAST))
         new = []

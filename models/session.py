@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from models.errors import GraphRefused, ScoreFailed, SelfTestFailed
 from models.features import scaler_arrays, unscale
 from models.manifest import Manifest
 from models.runtime import ort
-from models.tasks.classes import ClassesDecoding
+from models.tasks.classes import ClassesDecoding, ClassScores
 from models.tasks.classfeatures import FEATURES
 from models.tasks.contract import Scores
 from models.tasks.outputs import Outputs
@@ -83,12 +84,8 @@ class Student:
         decoding = self._manifest.decoding
         return isinstance(decoding, ClassesDecoding) and decoding.features is not None
 
-    def score_with_features(
-        self, windows: NDArray[np.float32]
-    ) -> tuple[Scores, NDArray[np.float32]]:
-        """Score a batch of windows as `score` does, and get their features, [batch, size].
-
-        Rows without a valid score have features of zeros.
+    def score_with_features(self, windows: NDArray[np.float32]) -> ClassScores:
+        """Score a batch of windows as `score` does, with their features in the scores.
 
         Raises:
             ValueError: As `score`, or the student has no features.
@@ -97,9 +94,8 @@ class Student:
         if not self.has_features:
             msg = f"{_title(self._manifest)} has no output {FEATURES!r}"
             raise ValueError(msg)
-        raw, valid = self._run(windows, self._outputs)
-        features = np.where(valid[:, None], raw[FEATURES], np.float32(0))
-        return self._decode(raw, valid, windows), features
+        scores = self._decode(*self._run(windows, self._outputs), windows)
+        return cast(ClassScores, scores)
 
     def self_test(self) -> None:
         """Check on made-up windows that the numbers are usable.

@@ -39,6 +39,7 @@ from pipeline.errors import PipelineError
 from pipeline.log.changelog import Changelog, ChangelogRow
 from pipeline.log.monitor import QuietMonitor
 from pipeline.log.statetable import LogTable
+from pipeline.scoring.anchoring import AnchorsOf
 from pipeline.scoring.batch import OnScored, Rescue, Scorer, score_and_report
 from pipeline.scoring.quality import QualityChecks
 from pipeline.scoring.stage import ScoringStage, TurnWindows
@@ -187,6 +188,7 @@ def create_scoring_app(
     on_scored: OnScored | None = None,
     rescue: Rescue | None = None,
     turn: TurnWindows | None = None,
+    anchors: AnchorsOf | None = None,
 ) -> ScoringApp:
     """Build the app that windows readings and scores closed windows.
 
@@ -202,6 +204,7 @@ def create_scoring_app(
             raise.
         rescue: Finds a student in place of one that fails; called in the scoring thread.
         turn: Turns the windows of devices that are mounted otherwise.
+        anchors: Finds the anchors from examples of a student; called in the scoring thread.
 
     Raises:
         PipelineError: The URL names no log, or `kafka` is missing.
@@ -215,7 +218,14 @@ def create_scoring_app(
         table = _create_table(app, settings.partitions)
     stage = ScoringStage(
         Devices(plans, table.get, device_limits(settings.max_devices, settings.device_days)),
-        partial(score_and_report, student_of, on_scored, rescue=rescue, checks=QualityChecks()),
+        partial(
+            score_and_report,
+            student_of,
+            on_scored,
+            rescue=rescue,
+            checks=QualityChecks(),
+            anchors=anchors,
+        ),
         appender(app),
         table,
         app.crash,

@@ -38,6 +38,7 @@ from pathlib import Path
 
 __all__ = [
     "ConsoleError",
+    "ExamplesError",
     "ExplainError",
     "LineFull",
     "LogClosed",
@@ -203,6 +204,10 @@ class LineFull(PipelineError):
 
 class ConsoleError(PipelineError):
     """The console page cannot be served; the message says why and what to change."""
+
+
+class ExamplesError(PipelineError):
+    """The examples of activities cannot be read or kept; the message says what to do."""
 
 
 class MountingError(PipelineError):

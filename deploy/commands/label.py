@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ from deploy.settings.errors import exit_on_invalid_settings
 from ingest.clock import now_ms
 from ingest.errors import IngestError, MqttError, RefusedMessage
 from ingest.labels import (
+    ExampleFor,
     Label,
     LabelKind,
     LabelRecord,
@@ -95,10 +96,18 @@ def replaced_command(at: str | None, note: str, **given: Any) -> None:
 @click.option("--from", "since", metavar="TIME", required=True, help=f"Beginning: {TIME_HELP}.")
 @click.option("--to", "until", metavar="TIME", required=True, help="End, which is not part of it.")
 @click.option("--name", required=True, help="What it did, such as `climbing`.")
+@click.option(
+    "--example",
+    type=click.Choice(["device", "all"]),
+    help="From now on, call windows like these so: of DEVICE, or of all devices of the stream.",
+)
 @_giving
-def span_command(since: str, until: str, name: str, **given: Any) -> None:
+def span_command(
+    since: str, until: str, name: str, example: Literal["device", "all"] | None, **given: Any
+) -> None:
     """Say what DEVICE did from one time to another."""
-    _give("span", (None, since, until), name, **given)
+    whom: dict[str | None, ExampleFor] = {None: "", "device": "device", "all": "stream"}
+    _give("span", (None, since, until), name, whom[example], **given)
 
 
 def _of_scores(command: _Command) -> _Command:
@@ -203,6 +212,7 @@ def _give(
     kind: LabelKind,
     times: tuple[str | None, str | None, str | None],
     text: str,
+    example: ExampleFor = "",
     *,
     device: str,
     by: str | None,
@@ -224,7 +234,7 @@ def _give(
     else:
         from_ms = to_ms = now_ms() if at is None else epoch_ms(at, "--at")
     known = label_id or f"{kind}-{secrets.token_hex(4)}"
-    given = Label(known, kind, from_ms, to_ms, text, by=_by(by))
+    given = Label(known, kind, from_ms, to_ms, text, by=_by(by), example=example)
     try:
         decode_label(encode_label(given)).check_past(now_ms(), settings.future_ms)
     except RefusedMessage as exc:
@@ -370,7 +380,8 @@ def _what(label: Label) -> str:
     else:
         when = f"from {utc(label.from_ms)} to {utc(label.to_ms)}"
     if label.kind == "span":
-        return f"{label.label} {when}"
+        whom = {"": "", "device": ", an example", "stream": ", an example for all devices"}
+        return f"{label.label} {when}{whom[label.example]}"
     text = {"confirmed": "score confirmed", "wrong": "score wrong"}.get(label.kind, label.kind)
     more = f" ({'right: ' if label.kind == 'wrong' else ''}{label.label})" if label.label else ""
     return f"{text} {when}{more}"

@@ -30,6 +30,7 @@ from deploy.processes.bridging import (
     subscribed_filters,
 )
 from deploy.processes.drifting import publish_drift
+from deploy.processes.exampling import ExampleWatch
 from deploy.processes.explaining import PointAppender, alert_lines
 from deploy.processes.filemeasures import file_measures
 from deploy.processes.formats import OtherFormats
@@ -65,6 +66,7 @@ from pipeline.log.locallog import LocalLogWriter, SqliteLog, open_log
 from pipeline.points.accounts import Accounts, publish_accounts
 from pipeline.points.points import Point
 from pipeline.scoring.batch import Scored
+from pipeline.scoring.examples import ExampleFile, Examples
 from pipeline.scoring.mounting import Mountings
 from pipeline.scoring.students import Students
 from pipeline.settings import PipelineSettings
@@ -138,6 +140,8 @@ class Gateway:
         self.drift = DriftWatch(self.students.models.running.get, settings.own_name, now_ms)
         data_dir = settings.state_dir / "faust"
         mountings = Mountings(settings.state_dir, self.students.plans.get)
+        example_file = ExampleFile(settings.state_dir)
+        examples = Examples(example_file, self.students.models.running)
         self.scoring = create_scoring_app(
             settings.log_url,
             pipeline,
@@ -148,6 +152,7 @@ class Gateway:
             on_scored=self._on_scored,
             rescue=self.students.contests.rescue,
             turn=mountings.turn,
+            anchors=examples.of,
         )
         self._sinks = _sinks(self.results, pipeline, settings, ingest)
         self.stores = [
@@ -168,6 +173,16 @@ class Gateway:
         folder = RecordSettings().folder_in(settings.state_dir)
         self.recording = RecordingHold(self.log_file, recording_group(pipeline.app_id), folder)
         self.view.also["recording"] = self.recording.status
+        self.examples = ExampleWatch(
+            self.log_file,
+            settings.log_path,
+            example_file,
+            examples,
+            self.students.models.running,
+            pipeline,
+            mountings.turn_values,
+        )
+        self.view.also["examples"] = self.examples.status
         if self.following is not None:
             self.following.follow(self.students)
             self.view.release_of = self.following.release_of
@@ -204,6 +219,7 @@ class Gateway:
         if self.following is not None and self.following.agent is not None:
             self.following.agent.prepare()  # before a student is loaded
         self.models.poll()
+        await asyncio.to_thread(self.examples.start)
         await self.console.start()
         await asyncio.gather(*(part.start() for part in self._apps))
         self._drop_removed_groups()
@@ -216,6 +232,7 @@ class Gateway:
         self._tasks.spawn(self.formats.watch(self.bridge), "mappings")
         self._tasks.spawn(self.students.watch(self.settings.model_poll_ms), "models")
         self._tasks.spawn(self.recording.run(), "recording")
+        self._tasks.spawn(self.examples.run(), "examples")
         for part in self._apps:
             self._tasks.spawn(until_crashed(part.app), f"app {part.app.conf.id}")
         if self.pipeline.influx_url is not None:

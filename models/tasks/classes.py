@@ -89,6 +89,8 @@ class ClassScores:
         valid: [batch] False where the window or the output was not finite; such rows hold 0.
         known: [batch] False where the largest probability is below the threshold of the manifest:
             the window resembles no class that the student has learned.
+        features: [batch, size] where they were asked for, of length 1, else None; see
+            `models.anchors`.
     """
 
     labels: tuple[str, ...]
@@ -96,6 +98,7 @@ class ClassScores:
     winners: NDArray[np.int64]
     valid: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    features: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.winners)
@@ -104,6 +107,18 @@ class ClassScores:
     def values(self) -> NDArray[np.float32]:
         """The probabilities, [batch, classes] float32."""
         return self.probabilities
+
+    def take(self, rows: NDArray[np.intp]) -> ClassScores:
+        """Some of the rows, in the order given."""
+        features = None if self.features is None else self.features[rows]
+        return type(self)(
+            self.labels,
+            self.probabilities[rows],
+            self.winners[rows],
+            self.valid[rows],
+            self.known[rows],
+            features,
+        )
 
     def label(self, row: int) -> str:
         """Label of the most probable class of a row; `UNKNOWN` where the class is not known."""
@@ -182,7 +197,10 @@ class ClassAnswer:
             known = np.ones(len(clean), dtype=np.bool_)
             if threshold is not None:
                 known = clean.max(axis=1) >= threshold
-            return self.scores(decoding.labels, clean, clean.argmax(axis=1), valid, known)
+            features = raw.get(FEATURES)
+            if features is not None:
+                features = np.where(valid[:, None], features, np.float32(0))
+            return self.scores(decoding.labels, clean, clean.argmax(axis=1), valid, known, features)
 
         return decode
 

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.secrettext import error_text
 from models.manifest import Manifest
+from models.session import Student
+from models.tasks.classes import ClassScores
 from models.tasks.contract import Scores
 from models.tasks.quality import QUALITY
 from models.tasks.registry import TASKS
 from pipeline.points.scorecolumns import ScoreColumns, encode_scores
+from pipeline.scoring.anchoring import AnchorsOf
 from pipeline.scoring.quality import QualityChecks
 from pipeline.windows.windowbatch import WindowBatch, join_batches
 
@@ -114,6 +117,7 @@ def score_windows(
     scored_ms: int,
     rescue: Rescue | None = None,
     checks: QualityChecks | None = None,
+    anchors: AnchorsOf | None = None,
 ) -> Scored:
     """Score windows of any devices and streams.
 
@@ -123,6 +127,7 @@ def score_windows(
         scored_ms: Processing time of the records, epoch milliseconds.
         rescue: Asked when a student raises, or gives no finite score to a finite window.
         checks: The checks of the students that score, kept from call to call.
+        anchors: Finds the anchors from examples, if there are some.
 
     Returns:
         Scores grouped by stream, and in the given order within a stream. A window is unscored if
@@ -141,7 +146,7 @@ def score_windows(
             if student is None:
                 _leave(windows, f"no student scores the stream {stream!r}", scored)
             else:
-                student = _score_batch(windows, student, checks, scored_ms, scored, rescue)
+                student = _score_batch(windows, student, checks, scored_ms, scored, rescue, anchors)
     return scored
 
 
@@ -153,9 +158,10 @@ def score_and_report(
     scored_ms: int,
     rescue: Rescue | None = None,
     checks: QualityChecks | None = None,
+    anchors: AnchorsOf | None = None,
 ) -> Scored:
     """Score windows as `score_windows` does, and report the batch to `on_scored`."""
-    scored = score_windows(batches, student_of, scored_ms, rescue, checks)
+    scored = score_windows(batches, student_of, scored_ms, rescue, checks, anchors)
     if on_scored is not None:
         on_scored(batches, scored)
     return scored
@@ -182,6 +188,7 @@ def _score_batch(
     scored_ms: int,
     scored: Scored,
     rescue: Rescue | None,
+    anchors: AnchorsOf | None,
 ) -> Scorer:
     """Score windows of one shape; returns the student that scores from now on."""
     manifest, values = student.manifest, windows.values
@@ -190,25 +197,34 @@ def _score_batch(
         reason = f"window of shape {values.shape[1:]}, {manifest.name} needs {shape}"
         _leave(windows, reason, scored)
         return student
-    found: Scores | str = _scores_of(student, values)
+    placed = None if anchors is None else anchors(manifest)
+    found: Scores | str = _scores_of(student, values, placed is not None)
     if rescue is not None and _has_failed(found, values):
         scores, error = (None, found) if isinstance(found, str) else (found, "")
         rescued = rescue(student, values, scores, error)
         if rescued is not None:
             student, found = rescued
-    for rows, scores_or_error in _parts(student, values, found):
+    for rows, scores_or_error in _parts(student, values, found, featured=placed is not None):
         part = windows if rows == slice(0, len(windows)) else windows.take(rows)
         if isinstance(scores_or_error, str):
             title = f"{student.manifest.name} v{student.manifest.version}"
             _leave(part, f"{title} failed over it: {scores_or_error}", scored)
-        else:
+        elif placed is None or getattr(scores_or_error, "features", None) is None:
             _add_scores(part, student.manifest, scores_or_error, checks, scored_ms, scored)
+        else:
+            for chosen, some in placed.parts(part.senders, cast(ClassScores, scores_or_error)):
+                own = part if len(chosen) == len(part) else part.take(chosen)
+                _add_scores(own, student.manifest, some, checks, scored_ms, scored)
     return student
 
 
-def _scores_of(student: Scorer, windows: NDArray[np.float32]) -> Scores | str:
+def _scores_of(
+    student: Scorer, windows: NDArray[np.float32], featured: bool = False
+) -> Scores | str:
     """The scores, or what the student raised: whatever it is, it must not stop other streams."""
     try:
+        if featured:
+            return cast(Student, student).score_with_features(windows)
         return student.score(windows)
     except Exception as exc:
         return error_text(exc, named=True)
@@ -224,13 +240,19 @@ def _has_failed(found: Scores | str, windows: NDArray[np.float32]) -> bool:
 
 
 def _parts(
-    student: Scorer, windows: NDArray[np.float32], found: Scores | str, start: int = 0
+    student: Scorer,
+    windows: NDArray[np.float32],
+    found: Scores | str,
+    start: int = 0,
+    *,
+    featured: bool = False,
 ) -> Iterator[tuple[slice, Scores | str]]:
     """The windows in parts, ever smaller around the windows over which the student raises."""
     if isinstance(found, str) and len(windows) > 1:
         middle = len(windows) // 2
         for at, half in ((start, windows[:middle]), (start + middle, windows[middle:])):
-            yield from _parts(student, half, _scores_of(student, half), at)
+            again = _scores_of(student, half, featured)
+            yield from _parts(student, half, again, at, featured=featured)
     else:
         yield slice(start, start + len(windows)), found
 

@@ -1,5 +1,7 @@
 """Anchors from labelled windows: what they do to scores, and that nothing else changes them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,20 +44,21 @@ def features(weights=(5.0, 5.0, 5.0), share=0.05):
 SPACE = AnchorSpace(LABELS, features())
 
 
-def scores(winners, valid=None):
+def scores(winners, features, valid=None):
     winners = np.array(winners)
     probabilities = np.full((len(winners), 3), 0.1, np.float32)
     probabilities[np.arange(len(winners)), winners] = 0.8
     is_valid = np.ones(len(winners), bool) if valid is None else np.array(valid)
     probabilities[~is_valid] = 0
     known = np.ones(len(winners), bool)
-    return ClassScores(LABELS, probabilities, probabilities.argmax(axis=1), is_valid, known)
+    winners = probabilities.argmax(axis=1)
+    return ClassScores(LABELS, probabilities, winners, is_valid, known, features)
 
 
 def test_a_new_name_wins_near_its_examples_and_nowhere_else():
     placed = SPACE.place([anchor_of("climbing", around(4, 5, seed=7))])
     windows = np.concatenate([around(4, 30, seed=8), around(0, 30, seed=9), around(5, 30, seed=10)])
-    found = placed.answer(scores([0] * 30 + [0] * 30 + [2] * 30), windows)
+    found = placed.answer(scores([0] * 30 + [0] * 30 + [2] * 30, windows))
     assert found.labels == (*LABELS, "climbing")
     names = [found.label(row) for row in range(90)]
     assert names[:30].count("climbing") >= 28
@@ -69,27 +72,28 @@ def test_at_most_the_stated_share_of_the_sample_changes_its_label():
     for place in range(3):
         near = 0.75 * np.eye(SIZE)[place] + 0.25 * np.eye(SIZE)[4]
         placed = SPACE.place([anchor_of("odd", near[None])])
-        found = placed.answer(scores(classes), sample)
+        found = placed.answer(scores(classes, sample))
         assert np.mean(found.winners == 3) <= 0.05
 
 
 def test_examples_of_a_known_label_give_it_a_second_place():
     mine = around(4, 5, seed=7)  # sits in a way that the student takes for standing
     placed = SPACE.place([anchor_of("sitting", mine)])
-    found = placed.answer(scores([2] * 20), around(4, 20, seed=8))
+    found = placed.answer(scores([2] * 20, around(4, 20, seed=8)))
     assert found.labels == LABELS
     far = AnchorSpace(LABELS, features(weights=(5.0, 1000.0, 5.0)))
-    same = far.place([anchor_of("sitting", mine)]).answer(scores([2] * 20), around(4, 20, seed=8))
+    same = far.place([anchor_of("sitting", mine)]).answer(scores([2] * 20, around(4, 20, seed=8)))
     assert np.mean(found.winners == 1) > 0.8
     assert np.mean(same.winners == 1) < 0.3  # the centre counts for a thousand windows
 
 
 def test_a_winning_window_is_known_and_an_invalid_one_stays_without_a_score():
     placed = SPACE.place([anchor_of("climbing", around(4, 5))])
-    base = scores([0, 0, 0], valid=[True, True, False])
-    base = ClassScores(LABELS, base.probabilities, base.winners, base.valid, np.zeros(3, bool))
     windows = np.concatenate([around(4, 1, seed=3), around(5, 1), np.zeros((1, SIZE))])
-    found = placed.answer(base, windows)
+    base = scores([0, 0, 0], windows, valid=[True, True, False])
+    found = placed.answer(replace(base, known=np.zeros(3, bool)))
+    with pytest.raises(ValueError, match="need the features"):
+        placed.answer(replace(base, features=None))
     assert [found.label(0), found.label(1)] == ["climbing", "unknown"]
     assert not found.valid[2]
     assert not found.probabilities[2].any()
@@ -104,8 +108,8 @@ def test_order_and_repetition_of_examples_change_nothing(order, copies):
     np.testing.assert_allclose(one.mean, other.mean, atol=1e-12)
     two = anchor_of("rowing", around(3, 4, seed=5))
     windows = np.concatenate([around(place, 10, seed=place) for place in range(6)])
-    first = SPACE.place([one, two]).answer(scores([0] * 60), windows)
-    second = SPACE.place([two, one]).answer(scores([0] * 60), windows)
+    first = SPACE.place([one, two]).answer(scores([0] * 60, windows))
+    second = SPACE.place([two, one]).answer(scores([0] * 60, windows))
     assert first.labels == second.labels
     np.testing.assert_array_equal(first.winners, second.winners)
 
@@ -134,7 +138,7 @@ def test_a_class_without_a_known_window_has_its_centre():
     )
     space = AnchorSpace(LABELS, part)
     placed = space.place([anchor_of("near", around(2, 5, seed=1, spread=0.3))])
-    found = placed.answer(scores([2] * 10), around(2, 10, seed=4))
+    found = placed.answer(scores([2] * 10, around(2, 10, seed=4)))
     assert len(found) == 10
 
 
@@ -169,7 +173,9 @@ def test_a_student_with_features_scores_as_one_without_and_old_manifests_keep_th
     np.testing.assert_array_equal(
         with_features.score(windows).values, without.score(windows).values
     )
-    scored, found = with_features.score_with_features(windows)
+    scored = with_features.score_with_features(windows)
+    found = scored.features
+    assert with_features.score(windows).features is None
     assert found.shape == (30, 8)
     assert not scored.valid[3] and not found[3].any()
     assert not without.has_features

@@ -183,8 +183,9 @@ def features_again(
     """
 
     def score(windows: WindowSet) -> LabelledFeatures:
-        scores, found = student.score_with_features(windows.windows)
-        return LabelledFeatures(found, scores.values, windows.labels, windows.groups)
+        scores = student.score_with_features(windows.windows)
+        features = np.asarray(scores.features)
+        return LabelledFeatures(features, scores.values, windows.labels, windows.groups)
 
     again = _describe(len(features.weights), score(learned), score(sample))
     kept = ("centres", "sample", "sample_classes")
@@ -311,8 +312,8 @@ def _fit_weight(
                         continue
                     later = own.of(np.setdiff1d(np.arange(len(own.labels)), found[:EXAMPLES]))
                     example = anchor_of(decoding.labels[label], own.features[found[:EXAMPLES]])
-                    scores = _scores(decoding.labels, later.probabilities)
-                    answered = space.place([example]).answer(scores, later.features)
+                    scores = _scores(decoding.labels, later)
+                    answered = space.place([example]).answer(scores)
                     right[weight].append(_right(answered, later.labels))
                     if weight == _WEIGHTS[0]:
                         before.append(_right(scores, later.labels))
@@ -323,9 +324,10 @@ def _fit_weight(
     return best, means[best], float(np.mean(before))
 
 
-def _scores(labels: tuple[str, ...], probabilities: NDArray[np.float32]) -> ClassScores:
-    valid = np.ones(len(probabilities), dtype=np.bool_)
-    return ClassScores(labels, probabilities, probabilities.argmax(axis=1), valid, valid)
+def _scores(labels: tuple[str, ...], part: LabelledFeatures) -> ClassScores:
+    valid = np.ones(len(part.labels), dtype=np.bool_)
+    winners = part.probabilities.argmax(axis=1)
+    return ClassScores(labels, part.probabilities, winners, valid, valid, part.features)
 
 
 def _right(scores: ClassScores, labels: NDArray[np.int64]) -> float:

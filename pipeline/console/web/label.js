@@ -7,9 +7,10 @@ import { devicePath } from "./parts.js";
 const KINDS = [["span", "Named span"], ["failed", "Failed"], ["replaced", "Replaced"], ["confirmed", "Score right"], ["wrong", "Score wrong"]];
 const MOMENTS = ["failed", "replaced"];
 const TEXTS = { span: "What it did", failed: "What failed", replaced: "What was replaced", wrong: "What is right" };
+const EXAMPLES = [["", "No, only to train on"], ["device", "Yes, on this device"], ["stream", "Yes, on all devices of the stream"]];
 const SHOWN = 12;
 
-const form = { path: null, kind: "span", from: null, to: null, text: "", by: remembered.get("by", ""), round: 0, open: false, busy: false, said: null, isError: false };
+const form = { path: null, kind: "span", from: null, to: null, text: "", example: "", by: remembered.get("by", ""), round: 0, open: false, busy: false, said: null, isError: false };
 const given = new Map(); // id -> label that the gateway has confirmed and does not show yet, or does no longer
 
 const pathOf = (d) => `/api/v1/devices/${devicePath(d)}/labels`;
@@ -53,7 +54,7 @@ export function labelling(data, context) {
 
 /** The form belongs to one device. */
 function reset(d) {
-  if (form.path !== pathOf(d)) Object.assign(form, { path: pathOf(d), from: null, to: null, text: "", open: false, said: null, round: form.round + 1 });
+  if (form.path !== pathOf(d)) Object.assign(form, { path: pathOf(d), from: null, to: null, text: "", example: "", open: false, said: null, round: form.round + 1 });
 }
 
 /** Say that the newest score is right or wrong. */
@@ -115,6 +116,8 @@ function formOf(d, data, context) {
     input("from", isMoment ? "When" : "From", { type: "datetime-local", step: "0.001", required: true, value: form.from === null ? "" : localTime(form.from) }, time),
     !isMoment && input("to", form.kind === "span" ? "To" : "To (a moment if empty)", { type: "datetime-local", step: "0.001", required: form.kind === "span", value: form.to === null ? "" : localTime(form.to) }, time),
     TEXTS[form.kind] && input("text", TEXTS[form.kind], { maxlength: "80", required: form.kind === "span", list: "label-names", value: form.text }, (value) => value.trim()),
+    form.kind === "span" && data.labels.length > 0 && h("label.field", { key: `field-example-${form.round}` }, h("span", {}, "Recognise it from now on"),
+      h("select", { onchange: set("example", (value) => value) }, EXAMPLES.map(([value, text]) => h("option", { value, selected: value === form.example }, text)))),
     input("by", "Your name", { maxlength: "80", value: form.by, autocomplete: "off" }, (value) => { remembered.set("by", value.trim()); return value.trim(); }),
     h("button.action", { type: "submit", "aria-busy": String(form.busy) }, icon("check"), form.busy ? "Saving …" : "Save")),
   h("datalist", { id: "label-names" }, [...new Set([...data.labels, ...data.given_labels.filter((label) => label.kind === "span").map((label) => label.label)])].map((name) => h("option", { value: name }))));
@@ -126,7 +129,7 @@ function drafted() {
   const random = [...crypto.getRandomValues(new Uint8Array(6))].map((part) => part.toString(16).padStart(2, "0")).join("");
   return {
     id: `${form.kind}-${random}`, kind: form.kind, from_ms: form.from, to_ms: isMoment ? form.from : form.to,
-    label: TEXTS[form.kind] ? form.text : "", by: form.by,
+    label: TEXTS[form.kind] ? form.text : "", by: form.by, example: form.kind === "span" ? form.example : "",
   };
 }
 
@@ -136,7 +139,7 @@ async function give(d, label, context) {
   Object.assign(form, { busy: true, said: null });
   context.redraw();
   const when = label.from_ms === label.to_ms ? { at_ms: label.from_ms } : { from_ms: label.from_ms, to_ms: label.to_ms };
-  const body = { id: label.id, kind: label.kind, ...when, label: label.label, by: form.by, revoked: Boolean(label.revoked) };
+  const body = { id: label.id, kind: label.kind, ...when, label: label.label, by: form.by, revoked: Boolean(label.revoked), ...(label.example && { example: label.example }) };
   try {
     const answer = await fetch(pathOf(d), {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: AbortSignal.timeout(20_000),
@@ -144,7 +147,7 @@ async function give(d, label, context) {
     const page = await answer.json();
     if (answer.ok) {
       given.set(label.id, { ...label, path: pathOf(d) });
-      Object.assign(form, { said: label.revoked ? "Revoked." : `Saved: ${labelWords(label)}.`, isError: false, text: "", round: form.round + 1 });
+      Object.assign(form, { said: label.revoked ? "Revoked." : `Saved: ${labelWords(label)}.`, isError: false, text: "", example: "", round: form.round + 1 });
     } else Object.assign(form, { said: page.error, isError: true });
   } catch {
     Object.assign(form, { said: "The gateway did not answer; try again.", isError: true });

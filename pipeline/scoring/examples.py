@@ -1,0 +1,280 @@
+"""Examples of a gateway: labelled windows in a file, and the anchors that follow from them.
+
+The file `examples.json` of the state folder holds the **windows** of each labelled span, not their
+features: a new student has other features, so its anchors are made again from the same windows, and
+those of one student never meet those of another. The windows outlive the log, whose readings go
+after some days.
+
+`ExampleFile` changes the file; `Examples` follows it while a gateway runs: `refresh` (in a thread)
+takes over what is new, and scoring asks `of`, a look-up. Without examples that is all that happens.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.secrettext import error_text
+from ingest.sharedstate import SharedState
+from ingest.statefile import StateFileUnusable, reason_of
+from ingest.topics import are_names
+from models.errors import ScoreFailed
+from models.manifest import Manifest
+from models.session import Student
+from pipeline.errors import ExamplesError
+from pipeline.scoring.anchoring import Device, Example, StreamAnchors, anchor_stream
+
+__all__ = ["FILE_NAME", "MOST_WINDOWS", "ExampleFile", "Examples", "KeptExample"]
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "examples.json"
+"""Name of the file in the state folder."""
+MOST_WINDOWS = 20
+"""Windows kept of one label."""
+_MOST_BYTES = 12_000_000
+"""Bytes of all windows: those of some 2,000 windows of a phone."""
+_MOST_LABELS = 2000
+
+_UNUSABLE = (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError, binascii.Error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptExample:
+    """One label in the file.
+
+    Attributes:
+        key: Site, device, stream and id of the label, joined by `/`.
+        for_all: Whether it holds for all devices of the stream.
+        label: What people call it.
+        recv_ms: When the label was received, epoch milliseconds.
+        shape: Length and channels of a window of the student for which it was cut.
+        windows: Raw windows [n, length, channels] as they are scored; none if there is a fault.
+        fault: Why there are no windows; "" if there are some.
+    """
+
+    key: str
+    for_all: bool
+    label: str
+    recv_ms: int
+    shape: tuple[int, int]
+    windows: NDArray[np.float32]
+    fault: str = ""
+
+    @property
+    def stream(self) -> str:
+        """The stream of the label."""
+        return self.key.split("/")[2]
+
+    @property
+    def device(self) -> Device:
+        """Site and device of the label."""
+        site, device, _, _ = self.key.split("/")
+        return site, device
+
+
+class ExampleFile:
+    """The examples in a state folder; several processes may change them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare; nothing is read.
+
+        Args:
+            folder: The state folder of the gateway.
+        """
+        self._file = SharedState(folder / FILE_NAME)
+
+    def has_changed(self) -> bool:
+        """Whether the file differs from what it was at the last call; True at the first one."""
+        return self._file.has_changed()
+
+    def read(self) -> dict[str, KeptExample]:
+        """All examples by key.
+
+        Raises:
+            ExamplesError: The file is unusable.
+        """
+        try:
+            return _examples(self._file.read())
+        except _UNUSABLE as exc:
+            raise ExamplesError(self._said(exc)) from exc
+
+    def change(self, put: Iterable[KeptExample], remove: Iterable[str]) -> None:
+        """Keep examples, in place of those with the same key, and forget others.
+
+        Raises:
+            ExamplesError: The file cannot be read or written, or would be too large.
+        """
+        try:
+            with self._file.changing() as values:
+                found = _examples(values)
+                for key in remove:
+                    found.pop(key, None)
+                found |= {each.key: each for each in put}
+                size = sum(each.windows.nbytes for each in found.values())
+                if len(found) > _MOST_LABELS or size > _MOST_BYTES:
+                    msg = (
+                        f"{self._file.path} would have {len(found)} labels and {size / 1e6:.1f} MB "
+                        f"of windows, the limit is {_MOST_LABELS} and {_MOST_BYTES / 1e6:.0f} MB: "
+                        "revoke some labels that are examples"
+                    )
+                    raise ExamplesError(msg)
+                values.clear()
+                values["labels"] = {key: _row(each) for key, each in sorted(found.items())}
+        except _UNUSABLE as exc:
+            raise ExamplesError(self._said(exc)) from exc
+        except OSError as exc:
+            msg = f"cannot change {self._file.path}: {error_text(exc)}"
+            raise ExamplesError(msg) from exc
+
+    def _said(self, exc: Exception) -> str:
+        return f"{self._file.path} is unusable ({reason_of(exc)}): move the file away"
+
+
+class Examples:
+    """The anchors of one running gateway."""
+
+    def __init__(self, file: ExampleFile, running: Mapping[str, Student]) -> None:
+        """Prepare; there are no anchors before `refresh`.
+
+        Args:
+            file: The examples.
+            running: Stream to the student that scores it now.
+        """
+        self._file = file
+        self._running = running
+        self._kept: dict[str, KeptExample] = {}
+        self._ready: dict[str, tuple[Student, StreamAnchors | None]] = {}
+        self._faults: dict[str, str] = {}
+
+    def of(self, manifest: Manifest) -> StreamAnchors | None:
+        """The anchors for a student; None if there are none, or not yet for this student."""
+        student, anchors = self._ready.get(manifest.stream, (None, None))
+        return anchors if student is not None and student.manifest is manifest else None
+
+    def refresh(self) -> bool:
+        """Take over what is new in the file, and the students that have taken over; one thread.
+
+        A file that is unusable leaves the anchors as they are, with one line in the log.
+
+        Returns:
+            Whether anything has changed.
+        """
+        has_changed = self._file.has_changed()
+        if has_changed:
+            try:
+                self._kept = self._file.read()
+            except ExamplesError as exc:
+                log.warning("%s; the examples stay as they are", exc)
+                has_changed = False
+        streams = {each.stream for each in self._kept.values()}
+        ready = dict(self._ready)
+        for stream in streams | ready.keys():
+            student = self._running.get(stream)
+            if student is None or stream not in streams:
+                ready.pop(stream, None)
+            elif has_changed or ready.get(stream, (None,))[0] is not student:
+                ready[stream] = (student, self._anchors(student))
+        is_new = has_changed or ready != self._ready
+        self._ready = ready
+        if is_new:
+            faults = {each.key: each.fault for each in self._kept.values() if each.fault}
+            for stream in streams:
+                faults |= self._faults_of(stream)
+            self._faults = faults
+        return is_new
+
+    def status(self) -> dict[str, Any]:
+        """What `/health` shows: labels with examples, their windows, and those without effect."""
+        kept = self._kept.values()
+        return {
+            "labels": len(kept),
+            "windows": sum(len(each.windows) for each in kept),
+            "without_effect": [f"{key}: {why}" for key, why in sorted(self._faults.items())][:20],
+        }
+
+    def faults(self) -> dict[str, str]:
+        """Key of each label whose examples have no effect, with the reason."""
+        return dict(self._faults)
+
+    def _anchors(self, student: Student) -> StreamAnchors | None:
+        if not student.has_features:
+            return None
+        manifest = student.manifest
+        shape = (manifest.window.length, len(manifest.channels))
+        fitting = [
+            each
+            for each in self._kept.values()
+            if each.stream == manifest.stream and len(each.windows) and each.shape == shape
+        ]
+        if not fitting:
+            return None
+        try:
+            score = student.score_with_features
+            found = [example for each in fitting for example in _example(each, score)]
+            return anchor_stream(manifest, found)
+        except (ScoreFailed, ValueError) as exc:
+            log.warning("no anchors for the stream %s: %s", manifest.stream, error_text(exc))
+            return None
+
+    def _faults_of(self, stream: str) -> dict[str, str]:
+        student, anchors = self._ready.get(stream, (None, None))
+        if anchors is not None:
+            return dict(anchors.faults)
+        if student is None:
+            why = f"no student scores the stream {stream!r}"
+        elif not student.has_features:
+            why = (
+                f"{student.manifest.name} v{student.manifest.version} has no features: publish a "
+                "version that was trained by this release or a later one"
+            )
+        else:
+            return {}
+        return {each.key: why for each in self._kept.values() if each.stream == stream}
+
+
+def _example(kept: KeptExample, score: Callable[[NDArray[np.float32]], Any]) -> list[Example]:
+    """The example with the features of its windows; none if no window is finite."""
+    scores = score(kept.windows)
+    features = scores.features[scores.valid]
+    device = None if kept.for_all else kept.device
+    return [Example(kept.key, device, kept.label, kept.recv_ms, features)] if len(features) else []
+
+
+def _examples(values: Mapping[str, Any]) -> dict[str, KeptExample]:
+    """The examples in the object of the file; raises one of `_UNUSABLE`."""
+    return {key: _entry(key, dict(row)) for key, row in values["labels"].items()} if values else {}
+
+
+def _row(each: KeptExample) -> dict[str, Any]:
+    return {
+        "for_all": each.for_all,
+        "label": each.label,
+        "recv_ms": each.recv_ms,
+        "shape": list(each.shape),
+        "windows": base64.b64encode(each.windows.astype("<f4").tobytes()).decode("ascii"),
+        "fault": each.fault,
+    }
+
+
+def _entry(key: str, row: dict[str, Any]) -> KeptExample:
+    length, channels = (int(each) for each in row["shape"])
+    data = np.frombuffer(base64.b64decode(row["windows"], validate=True), "<f4")
+    windows = data.astype(np.float32).reshape(-1, length, channels)
+    names = key.split("/")
+    is_right = len(names) == 4 and are_names(tuple(names)) and type(row["recv_ms"]) is int
+    if not is_right or type(row["for_all"]) is not bool or len(windows) > MOST_WINDOWS:
+        msg = f"{key!r:.80} is no example"
+        raise ValueError(msg)
+    label, fault = str(row["label"]), str(row["fault"])
+    return KeptExample(
+        key, row["for_all"], label, row["recv_ms"], (length, channels), windows, fault
+    )
