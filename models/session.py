@@ -84,8 +84,10 @@ class Student:
         decoding = self._manifest.decoding
         return isinstance(decoding, ClassesDecoding) and decoding.features is not None
 
-    def score_with_features(self, windows: NDArray[np.float32]) -> ClassScores:
-        """Score a batch of windows as `score` does, with their features in the scores.
+    def score_with_features(
+        self, windows: NDArray[np.float32]
+    ) -> tuple[ClassScores, NDArray[np.float32]]:
+        """Score a batch of windows as `score` does; the features, [batch, size], are in the scores.
 
         Raises:
             ValueError: As `score`, or the student has no features.
@@ -94,8 +96,8 @@ class Student:
         if not self.has_features:
             msg = f"{_title(self._manifest)} has no output {FEATURES!r}"
             raise ValueError(msg)
-        scores = self._decode(*self._run(windows, self._outputs), windows)
-        return cast(ClassScores, scores)
+        scores = cast(ClassScores, self._decode(*self._run(windows, self._outputs), windows))
+        return scores, np.asarray(scores.features)
 
     def self_test(self) -> None:
         """Check on made-up windows that the numbers are usable.

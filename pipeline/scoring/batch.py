@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.secrettext import error_text
 from models.manifest import Manifest
-from models.session import Student
 from models.tasks.classes import ClassScores
 from models.tasks.contract import Scores
 from models.tasks.quality import QUALITY
@@ -29,6 +28,9 @@ from pipeline.points.scorecolumns import ScoreColumns, encode_scores
 from pipeline.scoring.anchoring import AnchorsOf
 from pipeline.scoring.quality import QualityChecks
 from pipeline.windows.windowbatch import WindowBatch, join_batches
+
+if TYPE_CHECKING:
+    from models.session import Student  # ONNX Runtime; this file is pure
 
 __all__ = [
     "Health",
@@ -224,7 +226,7 @@ def _scores_of(
     """The scores, or what the student raised: whatever it is, it must not stop other streams."""
     try:
         if featured:
-            return cast(Student, student).score_with_features(windows)
+            return cast("Student", student).score_with_features(windows)[0]
         return student.score(windows)
     except Exception as exc:
         return error_text(exc, named=True)

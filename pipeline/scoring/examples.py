@@ -243,8 +243,8 @@ class Examples:
 
 def _example(kept: KeptExample, score: Callable[[NDArray[np.float32]], Any]) -> list[Example]:
     """The example with the features of its windows; none if no window is finite."""
-    scores = score(kept.windows)
-    features = scores.features[scores.valid]
+    scores, found = score(kept.windows)
+    features = found[scores.valid]
     device = None if kept.for_all else kept.device
     return [Example(kept.key, device, kept.label, kept.recv_ms, features)] if len(features) else []
 

@@ -173,8 +173,7 @@ def test_a_student_with_features_scores_as_one_without_and_old_manifests_keep_th
     np.testing.assert_array_equal(
         with_features.score(windows).values, without.score(windows).values
     )
-    scored = with_features.score_with_features(windows)
-    found = scored.features
+    scored, found = with_features.score_with_features(windows)
     assert with_features.score(windows).features is None
     assert found.shape == (30, 8)
     assert not scored.valid[3] and not found[3].any()

@@ -162,8 +162,8 @@ def _check_features(
     trained: Featured, loaded: Student, scaler: Scaler, windows: NDArray[np.float32]
 ) -> None:
     some = windows[np.unique(np.linspace(0, len(windows) - 1, _SINGLES).astype(int))]
-    found = loaded.score_with_features(some).features
-    apart = float(np.abs(np.asarray(found) - score_both(trained, scaler, some)[1]).max())
+    _, found = loaded.score_with_features(some)
+    apart = float(np.abs(found - score_both(trained, scaler, some)[1]).max())
     if apart > _FEATURES_APART:
         msg = (
             f"ONNX Runtime and the trained student differ by {apart:.3g} in a feature, so no "

@@ -183,8 +183,7 @@ def features_again(
     """
 
     def score(windows: WindowSet) -> LabelledFeatures:
-        scores = student.score_with_features(windows.windows)
-        features = np.asarray(scores.features)
+        scores, features = student.score_with_features(windows.windows)
         return LabelledFeatures(features, scores.values, windows.labels, windows.groups)
 
     again = _describe(len(features.weights), score(learned), score(sample))

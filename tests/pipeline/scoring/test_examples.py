@@ -188,9 +188,7 @@ def test_the_order_of_examples_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, order: list[int]
 ) -> None:
     one = student(tmp_path_factory.mktemp("student"))
-    scores = one.score_with_features(np.stack([CLIMB, ROW]))
-    features = scores.features
-    assert features is not None
+    scores, features = one.score_with_features(np.stack([CLIMB, ROW]))
     examples = [
         Example(f"hall/ada/imu/{at}", ("hall", "ada"), f"name {at % 3}", at, features[[at % 2]])
         for at in range(6)

@@ -165,8 +165,7 @@ def test_a_student_of_classes_gives_features_and_the_manifest_says_where_known_o
     if not student.has_features:
         return
     windows = candidate.held_out.windows
-    scores = student.score_with_features(windows)
-    features = scores.features
+    scores, features = student.score_with_features(windows)
     np.testing.assert_array_equal(scores.values, student.score(windows).values)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-4)
     known = manifest.decoding.features
