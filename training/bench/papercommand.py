@@ -19,6 +19,7 @@ import click
 
 from training.bench.ledger import append_line, read_lines
 from training.bench.paperground import extra_runs, main_runs, missing_paper_runs
+from training.bench.paperreport import write_paper_ground
 from training.bench.paperruns import Ground, do_paper_run, prepare_ground
 from training.errors import TrainingError
 
@@ -58,6 +59,20 @@ def run(data: Path, results: Path, extra: bool, share: tuple[int, int], max_minu
             line = do_paper_run(one, ground(one.benchmark, one.seed, one.variant))
             append_line(results, line)
             click.echo(f"{number} of {len(todo)}: {one.key}, {line['seconds']} s")
+    except TrainingError as exc:
+        click.echo(f"training.bench.papercommand: {exc}", err=True)
+        sys.exit(2)
+
+
+@main.command()
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder; by default that of the results file."
+)
+def report(results: Path, out: Path | None) -> None:
+    """Write the tables from the results file."""
+    try:
+        click.echo(write_paper_ground(read_lines(results), out or results.parent))
     except TrainingError as exc:
         click.echo(f"training.bench.papercommand: {exc}", err=True)
         sys.exit(2)

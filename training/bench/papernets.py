@@ -24,11 +24,10 @@ _DENSE = 256
 _WITH_ANCHORS = 128
 _NARROW = 8
 _CODE = 16
-_DROPOUT = 0.2
 
 
 def build_paper_network(
-    network: str, length: int, channels: int, *, anchors: bool
+    network: str, length: int, channels: int, *, anchors: bool, dropout: float = 0.2
 ) -> tuple[nn.Module, int]:
     """Build an untrained network and tell the width of its feature.
 
@@ -37,21 +36,22 @@ def build_paper_network(
         length: Readings in a window.
         channels: Channels of a reading.
         anchors: Whether the feature is compared with anchors; `cnn` then has one more dense layer.
+        dropout: Share of features dropped while training.
 
     Returns:
         Windows `[batch, length, channels]` to features `[batch, width]`, and the width.
     """
     if network == "bilstm":
-        return _BiLstm(channels), _NARROW
+        return _BiLstm(channels, dropout), _NARROW
     if network == "penet":
-        return nn.Sequential(_Position(length, channels), _body(length, _CODE)), _DENSE
-    body = nn.Sequential(_Transposed(), _body(length, channels))
+        return nn.Sequential(_Position(length, channels), _body(length, _CODE, dropout)), _DENSE
+    body = nn.Sequential(_Transposed(), _body(length, channels, dropout))
     if not anchors:
         return body, _DENSE
     return nn.Sequential(body, nn.Linear(_DENSE, _WITH_ANCHORS), nn.ReLU()), _WITH_ANCHORS
 
 
-def _body(steps: int, width: int) -> nn.Module:
+def _body(steps: int, width: int, dropout: float) -> nn.Module:
     layers: list[nn.Module] = []
     for out, kernel, stride in zip(_CHANNELS, _KERNELS, _STRIDES, strict=True):
         layers += [nn.Conv1d(width, out, kernel, stride, kernel // 2), nn.BatchNorm1d(out)]
@@ -59,7 +59,7 @@ def _body(steps: int, width: int) -> nn.Module:
         width, steps = out, (steps - 1) // stride + 1
     layers.append(nn.Flatten())
     for size in (width * steps, _DENSE):
-        layers += [nn.Linear(size, _DENSE), nn.ReLU(), nn.Dropout(_DROPOUT)]
+        layers += [nn.Linear(size, _DENSE), nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
 
 
@@ -70,12 +70,12 @@ class _BiLstm(nn.Module):
     one step; the other steps of that direction are not computed.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
         self.first = nn.LSTM(channels, 16, batch_first=True, bidirectional=True)
         self.second_forward = nn.LSTM(16, 32, batch_first=True)
         self.second_backward = nn.LSTM(16, 32, batch_first=True)
-        self.dropout = nn.Dropout(_DROPOUT)
+        self.dropout = nn.Dropout(dropout)
         self.dense = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, _NARROW), nn.ReLU())
 
     def forward(self, windows: Tensor) -> Tensor:

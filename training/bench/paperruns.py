@@ -46,6 +46,7 @@ _BATCH = 128
 _RATE = 1e-3
 _WEIGHT_DECAY = 1e-4
 _HOLD_OUT = 0.2
+_DROPOUT = 0.2
 _SAMPLE = 512  # held-out windows that are scored at every checkpoint
 _ANCHOR_LENGTH = 11.7  # mean length of the authors' text vectors
 _ALPHA = 1 / 0.07
@@ -208,7 +209,11 @@ class _Record:
 def _build(run: PaperRun, ground: Ground) -> KnowledgePruning | Plain:
     data, windows = ground.data, ground.seen[0]
     encoder, width = build_paper_network(
-        run.network, windows.shape[1], windows.shape[2], anchors=run.arm != "none"
+        run.network,
+        windows.shape[1],
+        windows.shape[2],
+        anchors=run.arm != "none",
+        dropout=0.0 if run.variant == "no-dropout" else _DROPOUT,
     )
     recipe = Recipe(
         task=data.task,
