@@ -49,7 +49,7 @@ from training.uncertainty.fit import (
     distance_of,
     score_held_out,
 )
-from training.windows import WindowSet, fold_groups, hold_out_groups
+from training.windows import WindowSet, fold_groups, hold_out_groups, join_windows
 
 _FEW = 2000  # windows of a fold's students whose features are looked at
 
@@ -120,7 +120,8 @@ def train_candidate(
         data: Data set; its `test` is not read.
         recipe: Recipe of the run.
         name: Name of the student.
-        folder: Gets `last.pt` and `artifact/`; with `folds` also `fold-1/last.pt` and so on.
+        folder: Gets `last.pt` and `artifact/`; with `folds` or `calibration_folds` also
+            `fold-1/last.pt` and so on.
         command: Command line for the lineage.
         on_epoch: Called after every pass; the held-out windows are scored for it.
         on_student: Called after every pass with the student at that time and its scaler; it cannot
@@ -136,21 +137,30 @@ def train_candidate(
     """
     run = _Run(data, recipe, folder, on_epoch, on_student, deadline_s)
     known: HeldOutScores | None = None
+    others: HeldOutScores | None = None
     seen = held_out = data.train
     if recipe.folds:
-        known = run.score_out_of_fold()
+        known = run.score_out_of_fold(data.train, recipe.folds)
         if known is None:
             return None
     else:
         groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
         seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
+        if recipe.calibration_folds:
+            others = run.score_out_of_fold(seen, recipe.calibration_folds)
+            if others is None:
+                return None
     scaler, done = run.distill(seen, None if recipe.folds else held_out, folder)
     if done.student is None:
         return None
     if known is None:
         known = score_held_out(data, recipe, done.student, scaler, seen, held_out)
     distance = distance_of(data, recipe, scaler, seen)
-    student, scored, calibration = calibrate(data, done.student, distance, held_out, known)
+    unseen = held_out
+    if others is not None:
+        unseen, known = join_windows([held_out, seen]), _join_scores([known, others])
+    student, scored, calibration = calibrate(data, done.student, distance, unseen, known)
+    scored = scored[: len(held_out)]
     metrics = data.contract.measure(held_out.labels, scored)
     draft = _draft(data, recipe, name, scaler, seen, held_out, metrics, calibration, command)
     draft = _with_features(draft, student, seen, held_out, run.rounds if recipe.folds else None)
@@ -196,7 +206,7 @@ class _Run:
                 if held_out is not None:
                     scored = score_torch(epoch.student, scaler, held_out.windows)
                     value = data.contract.headline.compute(held_out.labels, scored)
-                number, epochs = self.passes + epoch.number, epoch.epochs * (recipe.folds + 1)
+                number, epochs = self.passes + epoch.number, epoch.epochs * recipe.trainings
                 self.on_epoch(EpochReport(number, epochs, epoch.loss, value))
             if is_last:
                 self.on_student(epoch.student, scaler)
@@ -224,22 +234,22 @@ class _Run:
         self.passes += recipe.epochs
         return scaler, done
 
-    def score_out_of_fold(self) -> HeldOutScores | None:
-        """Score all windows by students that have not seen their fold; None: out of time."""
+    def score_out_of_fold(self, windows: WindowSet, folds: int) -> HeldOutScores | None:
+        """Score windows by students that have not seen their fold; None: out of time."""
         data, recipe = self.data, self.recipe
-        count = len(np.unique(data.train.groups))
-        if count < recipe.folds:
+        count = len(np.unique(windows.groups))
+        if count < folds:
             msg = (
-                f"recipe: {recipe.folds} folds of {count} {data.group_word}s are too many: "
+                f"recipe: {folds} folds of {count} {data.group_word}s are too many: "
                 f"set folds to {count} at most"
             )
             raise RecipeError(msg)
-        groups = fold_groups(data.train.groups, recipe.folds, recipe.split_seed)
+        groups = fold_groups(windows.groups, folds, recipe.split_seed)
         parts: list[HeldOutScores] = []
         places: list[NDArray[np.int64]] = []
         for number, fold in enumerate(groups, start=1):
-            is_out = np.isin(data.train.groups, fold)
-            seen, held_out = data.train.where(~is_out), data.train.where(is_out)
+            is_out = np.isin(windows.groups, fold)
+            seen, held_out = windows.where(~is_out), windows.where(is_out)
             folder = self.folder / f"fold-{number}"
             scaler, done = self.distill(seen, held_out, folder, is_last=False)
             if done.student is None:
@@ -251,10 +261,15 @@ class _Run:
                 self.rounds.append((next(both), next(both)))
             places.append(np.flatnonzero(is_out))
         order = np.argsort(np.concatenate(places))
-        return HeldOutScores(
-            np.concatenate([part.scored for part in parts])[order],
-            np.concatenate([part.distances for part in parts])[order],
-        )
+        joined = _join_scores(parts)
+        return HeldOutScores(joined.scored[order], joined.distances[order])
+
+
+def _join_scores(parts: Sequence[HeldOutScores]) -> HeldOutScores:
+    return HeldOutScores(
+        np.concatenate([part.scored for part in parts]),
+        np.concatenate([part.distances for part in parts]),
+    )
 
 
 def recipe_of(artifact: Artifact) -> Recipe | None:

@@ -143,6 +143,10 @@ class Recipe:
     """From 2 on: every group is scored by a student that has not seen its fold; these scores
     calibrate and measure the recipe, and the exported student learns from all groups. 0: hold out
     groups."""
+    calibration_folds: int = 0
+    """From 2 on, where groups are held out: the groups that the student learns from calibrate it
+    too, each scored by a student that has not seen its fold. 0: the held-out groups alone. Of no
+    effect with `folds`."""
     split_seed: int = 0
     """Seed of the split; students must share it to be compared."""
     seed: int = 0
@@ -199,6 +203,14 @@ class Recipe:
         if self.folds == 1 or self.folds < 0:
             msg = f"recipe: folds is {self.folds}, expected 0 (hold out groups) or at least 2"
             raise RecipeError(msg)
+        if self.calibration_folds == 1 or self.calibration_folds < 0:
+            msg = f"recipe: calibration_folds is {self.calibration_folds}, expected 0 or at least 2"
+            raise RecipeError(msg)
+
+    @property
+    def trainings(self) -> int:
+        """Students that a run trains: one for each fold, and the one that is exported."""
+        return 1 + (self.folds or self.calibration_folds)
 
 
 def labelled_tasks() -> tuple[Task, ...]:

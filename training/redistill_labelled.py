@@ -132,7 +132,7 @@ def redistill_labelled(
         console.print(
             f"{data_set.title}: {len(data_set.train)} windows; run folder {folder}", soft_wrap=True
         )
-        log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
+        log = RunLog(folder / "log.jsonl", console, recipe.epochs * recipe.trainings)
         with log:
             candidate = candidates.train_candidate(
                 data_set,
@@ -276,7 +276,8 @@ def _read_recipe(task: Task, config: Path | None, **changes: Any) -> Recipe:
         if source is None:
             msg = f"task {task.name} has no starter recipe: choose one with --config"
             raise RecipeError(msg)
-        return shipped_recipe(source.starter, **changes)
+        # A starter is calibrated once, a student of one's own on every run: five more trainings.
+        return shipped_recipe(source.starter, calibration_folds=0, **changes)
     recipe = read_recipe(config, **changes)
     if find_task(recipe.task) is not task:
         msg = f"{config} is a recipe for {recipe.task}, not for {task.name}: change one of them"

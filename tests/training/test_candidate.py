@@ -28,6 +28,7 @@ from training.uncertainty.calibration import (
     late_windows,
     share_inside,
 )
+from training.windows import fold_groups, join_windows
 
 pytestmark = pytest.mark.needs_training
 
@@ -95,6 +96,35 @@ def test_the_interval_comes_from_the_scores_out_of_fold(data, folded):
     low, high = interval_ends(interval, scores.rul)
     np.testing.assert_allclose(scores.low, low.clip(0, 125), atol=1e-4)
     np.testing.assert_allclose(scores.high, high.clip(0, 125), atol=1e-4)
+
+
+def test_groups_that_a_student_learns_from_may_calibrate_it_out_of_fold(data, tmp_path):
+    few = shipped_recipe("rul-fd001", calibration_folds=0, **SMALL)
+    more, reports = replace(few, calibration_folds=2), []
+    alone, both = (
+        train_candidate(data, recipe, "a", tmp_path / name, command="test", on_epoch=reports.append)
+        for name, recipe in (("alone", few), ("both", more))
+    )
+    np.testing.assert_array_equal(both.scored, alone.scored)
+    assert both.artifact.onnx_bytes == alone.artifact.onnx_bytes
+    assert both.metrics == alone.metrics
+    assert [report.epochs for report in reports] == [2] * 2 + [6] * 6
+
+    seen = data.train.without_groups(np.unique(both.held_out.groups))
+    known = np.zeros(len(seen), np.float32)
+    for fold in fold_groups(seen.groups, 2, more.split_seed):
+        is_out = np.isin(seen.groups, fold)
+        scaler = fit_scaler(data.scaling, seen.windows[~is_out])
+        other = distill(more, seen.where(~is_out), scaler, 126, build_method).student
+        known[is_out] = score_torch(other, scaler, seen.windows[is_out])
+    unseen = join_windows([both.held_out, seen])
+    late = late_windows(unseen.labels, unseen.groups, 125)
+    scored = np.concatenate([both.scored, known])
+    wanted = fit_interval(unseen.labels[late], scored[late], unseen.groups[late], max_rul=125)
+    found = both.artifact.manifest.interval
+    np.testing.assert_allclose(found.table.low, wanted.table.low, atol=0.01)
+    np.testing.assert_allclose(found.table.high, wanted.table.high, atol=0.01)
+    assert found != alone.artifact.manifest.interval
 
 
 def test_reports_count_the_passes_of_all_folds(folded):
