@@ -60,8 +60,10 @@ MAY_IMPORT = {
         "pipeline.drift.reasons",
         "pipeline.errors",
         "pipeline.stores.resultsfile",
+        "pipeline.scoring.quality",  # stress tests show the flags of a gateway
         "pipeline.scoring.scorers",  # what runs is what the code of a gateway would run
         "pipeline.windows.resample",  # own data come to the student's rate as a stream does
+        "pipeline.windows.spec",  # stress tests cut other rates and gaps as a gateway does
     ),
     "dashboards": (
         "ingest.environment",

@@ -19,7 +19,8 @@ student. Promise: the official test sets influence no choice.
    around a run and its output in `report.py`, `plots.py` and `runpage.py`; `evaluate.py` has the
    comparison.
 7. The **experiment ledger** (`bench/`, `python -m training.bench`) makes the missing experiments
-   and writes their tables. `starters/` makes the shipped students and their cards.
+   and writes their tables. `starters/` makes the shipped students and their cards;
+   `stress/` tests them, and yours, under stress.
 
 A **forecast** goes the same way without labels: series instead of windows (`datasets/series.py`),
 its own recipe and loop (`forecasting/`), and held-out time instead of held-out groups

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import read_artifact
+from models.seen import find_vectors
 from models.session import Student
 from models.tasks.activity import macro_f1
 from models.zoo import zoo_path
 from pipeline.scoring.mounting import find_mounting
-from training.bench.turns import vertical_of
 from training.starters.build import read_data
+from training.stress.stresses import vertical_of
 
 __all__ = ["WAYS", "measure"]
 
@@ -72,13 +73,14 @@ def measure(data: Path, way: str) -> tuple[float, float]:
     assert found.labels is not None
     test, labels = found.test, [label.lower() for label in found.labels]
     student = Student(read_artifact(zoo_path("har-waist")))
-    vertical, rng = vertical_of(test.windows), np.random.default_rng(0)
+    triples = find_vectors(student.manifest.channel_names)
+    vertical, rng = vertical_of(test.windows, triples), np.random.default_rng(0)
     truth, before, after = [], [], []
     for person in np.unique(test.groups):
         mine = test.groups == person
         windows, answers = test.windows[mine], test.labels[mine]
-        triples = windows.reshape(*windows.shape[:2], -1, 3) @ WAYS[way](rng, vertical).T
-        worn = triples.reshape(windows.shape).astype(np.float32)
+        axes = windows.reshape(*windows.shape[:2], -1, 3) @ WAYS[way](rng, vertical).T
+        worn = axes.reshape(windows.shape).astype(np.float32)
         standing = np.flatnonzero(answers == labels.index("standing"))[:_STANDING]
         walking = np.flatnonzero(answers == labels.index("walking"))[:_WALKING]
         used = np.concatenate([standing, walking])

@@ -34,7 +34,11 @@ PAGES = {
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/rate.md": ("docs/results/rate.md",),
-    "docs/starter-students.md": ("models/zoo", "docs/results/knowledge_pruning.md"),
+    "docs/starter-students.md": (
+        "models/zoo",
+        "docs/results/knowledge_pruning.md",
+        "docs/results/stress.json",
+    ),
     "docs/teachers.md": (
         "docs/results/forecast_taught.md",
         "docs/results/forecast_teachers.md",

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest import recordings
 from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, ENGINE_CHANNELS, EngineHistory
@@ -31,7 +32,14 @@ from training.datasets.contract import DataSet
 from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, slice_series
 
-__all__ = ["LENGTH", "describe_cmapss", "label_engines", "read_cmapss"]
+__all__ = [
+    "LENGTH",
+    "describe_cmapss",
+    "engine_series",
+    "label_engines",
+    "read_cmapss",
+    "read_engines",
+]
 
 LENGTH = 30
 _SUBSETS = ("FD001", "FD002", "FD003", "FD004")
@@ -80,26 +88,38 @@ def label_engines(
         length: Readings in a window.
         conditions: Put the three operating settings before the sensors.
     """
-    columns = [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]
     windows, labels, groups = [], [], []
     for history in histories:
-        series = history.sensors[:, columns]
-        if conditions:
-            series = np.concatenate([history.settings, series], axis=1)
+        series, left = engine_series(history, conditions=conditions)
         cut = slice_series(series, length, 1, pad_short=True)
         short = range(min(LENGTH, len(series)), min(length, len(series)))
         if len(short):
             padded = np.stack([pad_front(series[:count], length) for count in short])
             cut = np.concatenate([padded, cut])
-        left = np.arange(len(cut) - 1, -1, -1) + history.rul_cycles
         windows.append(cut)
-        labels.append(np.minimum(left, MAX_RUL))
+        labels.append(left[len(left) - len(cut) :])
         groups.append(np.full(len(cut), history.engine))
     return WindowSet(
         np.concatenate(windows),
         np.concatenate(labels).astype(np.int64),
         np.concatenate(groups).astype(np.int64),
     )
+
+
+def engine_series(
+    history: EngineHistory, *, conditions: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The readings of one engine `[cycles, channels]`, and its capped RUL at each `[cycles]`.
+
+    Args:
+        history: Engine from its first cycle on.
+        conditions: Put the three operating settings before the sensors.
+    """
+    series = history.sensors[:, [CMAPSS_SENSORS.index(name) for name in ENGINE_CHANNELS]]
+    if conditions:
+        series = np.concatenate([history.settings, series], axis=1)
+    left = np.arange(len(series) - 1, -1, -1) + history.rul_cycles
+    return series, np.minimum(left, MAX_RUL).astype(np.int64)
 
 
 @reading_data()
@@ -125,17 +145,22 @@ def read_cmapss(
     Raises:
         DataSetError: A file is missing, or its content does not match its name.
     """
-    train = label_engines(_histories(path, subset, "train"), length, conditions=conditions)
+    train = label_engines(read_engines(path, subset, "train"), length, conditions=conditions)
     if not with_test:
         return describe_cmapss(subset, train, None)
-    histories = _histories(path, test or subset, "test")
+    histories = read_engines(path, test or subset, "test")
     scored = label_engines(histories, length, conditions=conditions)
     last = np.diff(scored.groups, append=-1) != 0
     name = f"{subset}>{test}" if test else subset
     return describe_cmapss(name, train, scored.where(last))
 
 
-def _histories(path: Path, subset: str, split: Literal["train", "test"]) -> list[EngineHistory]:
+def read_engines(path: Path, subset: str, split: Literal["train", "test"]) -> list[EngineHistory]:
+    """Read the engines of one subset, or of several joined by `+`; see `read_cmapss`.
+
+    Raises:
+        DataSetError: There is no such subset, or a file is missing or wrong.
+    """
     names = subset.split("+")
     if len(set(names)) != len(names) or not set(names) <= set(_SUBSETS):
         msg = (

@@ -2,6 +2,7 @@
 
     python -m training.starters build --data DATA_FOLDER --only rul-fd003
     python -m training.starters seen --data DATA_FOLDER   # what the manifests tell about the data
+    python -m training.starters stress --data DATA_FOLDER # stress tests, docs/results/stress.json
     python -m training.starters cards                     # the tables of docs/starter-students.md
 
 `build` trains by the recipe `training/configs/NAME.toml`, calibrates, exports, makes the int8
@@ -45,6 +46,8 @@ from training.starters.forecasts import FORECASTERS, build_forecaster
 from training.starters.latency import measure_latency
 from training.starters.learned import describe_again
 from training.starters.official import measure_windows
+from training.starters.stress import RESULTS, stress_shipped
+from training.stress.table import read_stressed, stress_table, write_stressed
 from training.uncertainty.anchors import features_again
 from training.windows import WindowSet, digest_windows, hold_out_groups
 
@@ -126,7 +129,7 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
     recipe, known = shipped_recipe(name), read_data(name, data, with_test=False)
     folder = scratch / name
     folder.mkdir(parents=True, exist_ok=True)
-    log = RunLog(folder / "log.jsonl", console, recipe.epochs * (recipe.folds + 1))
+    log = RunLog(folder / "log.jsonl", console, recipe.epochs * recipe.trainings)
     with log:
         candidate = train_candidate(
             known,
@@ -299,11 +302,38 @@ def seen_command(data: Path) -> None:
         sys.exit(2)
 
 
+@main.command("stress")
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
+)
+@click.option(
+    "--only",
+    "names",
+    multiple=True,
+    type=click.Choice(sorted([*STUDENTS, *FORECASTERS])),
+    help="Student to test; may be repeated. All by default.",
+)
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="File to update.")
+def stress_command(data: Path, names: tuple[str, ...], results: Path) -> None:
+    """Test shipped students under stress, in float32 and in eight bits; some three minutes."""
+    try:
+        for name in names or sorted([*STUDENTS, *FORECASTERS]):
+            found = stress_shipped(name, data, partial(read_data, with_test=True))
+            write_stressed(read_stressed(results) | {name: found}, results)
+            click.echo(f"{name}\n\n{stress_table(found)}")
+    except (TrainingError, ModelError) as exc:
+        click.echo(f"training.starters: {exc}", err=True)
+        sys.exit(2)
+
+
 @main.command("cards")
 @click.option(
     "--docs", type=click.Path(path_type=Path, exists=True), default=DOCS, help="Page to update."
 )
-def cards_command(docs: Path) -> None:
+@click.option(
+    "--stress", type=click.Path(path_type=Path), default=RESULTS, help="Results of `stress`."
+)
+def cards_command(docs: Path, stress: Path) -> None:
     """Write the cards of the shipped students into the page about them."""
     found = [read_artifact(models.zoo.zoo_path(name)) for name in models.zoo.list_zoo()]
-    write_cards([artifact.manifest for artifact in found], docs)
+    write_cards([artifact.manifest for artifact in found], docs, read_stressed(stress))

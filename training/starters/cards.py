@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.manifest import Manifest
@@ -11,6 +11,7 @@ from models.tasks.number import NumberAnswer
 from models.tasks.quantiles import ForecastDecoding, QuantilesAnswer
 from models.tasks.registry import find_task
 from training.errors import DataSetError
+from training.stress.table import Stressed, stress_table
 
 __all__ = ["BEGIN", "END", "card_tables", "write_cards"]
 
@@ -20,8 +21,15 @@ END = "<!-- end of the cards -->"
 _Measures = dict[str, float]
 
 
-def write_cards(manifests: Sequence[Manifest], docs: Path) -> None:
+def write_cards(
+    manifests: Sequence[Manifest], docs: Path, stressed: Mapping[str, Stressed]
+) -> None:
     """Replace the text between the marks in a page.
+
+    Args:
+        manifests: Manifests of the students.
+        docs: The page.
+        stressed: Stress tests by name of the student.
 
     Raises:
         DataSetError: The page has no marks.
@@ -32,17 +40,27 @@ def write_cards(manifests: Sequence[Manifest], docs: Path) -> None:
     if not begin or not end:
         msg = f"{docs} has no place for the cards: add the lines {BEGIN} and {END}"
         raise DataSetError(msg)
-    docs.write_text(f"{head}{BEGIN}\n\n{card_tables(manifests)}\n{END}{tail}", encoding="utf-8")
+    tables = card_tables(manifests, stressed)
+    docs.write_text(f"{head}{BEGIN}\n\n{tables}\n{END}{tail}", encoding="utf-8")
 
 
-def card_tables(manifests: Sequence[Manifest]) -> str:
-    """Write the tables in Markdown: one for each kind of answer, and one card per student."""
+def card_tables(manifests: Sequence[Manifest], stressed: Mapping[str, Stressed]) -> str:
+    """Write the tables in Markdown: one for each kind of answer, and one card per student.
+
+    Args:
+        manifests: Manifests of the students.
+        stressed: Stress tests by name of the student.
+    """
     tables = {NumberAnswer: _number_table, ClassAnswer: _class_table, QuantilesAnswer: _fan_table}
     parts = [
         table([one for one in manifests if isinstance(find_task(one.task).answer, answer)])
         for answer, table in tables.items()
     ]
-    parts += [_card(one) for one in manifests if not one.name.endswith("-int8")]
+    for one in manifests:
+        if not one.name.endswith("-int8"):
+            parts.append(_card(one))
+            if one.name in stressed:
+                parts.append(stress_table(stressed[one.name]))
     return "\n".join(part for part in parts if part)
 
 

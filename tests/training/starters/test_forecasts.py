@@ -72,7 +72,7 @@ def test_a_student_and_its_eight_bit_form_have_all_their_measures(made_up, tmp_p
     assert small.manifest.decoding == whole.manifest.decoding
     apart = small.manifest.metrics["apart_from_float32"]
     assert 0 < apart["mean"] <= apart["largest"]
-    text = card_tables([whole.manifest, small.manifest])
+    text = card_tables([whole.manifest, small.manifest], {})
     assert "| forecast-transformer on ETTh2 |" in text
     assert f"| {apart['largest']:.3f} in {apart['windows']:.0f} windows |" in text
     assert "the newest 3 are its backtest. Stored leads: 1, 6." in text
