@@ -10,6 +10,8 @@ TrainingError
 ├── RunFolderError      the folder of the run cannot be made or written
 ├── LeakageError        the running student has seen the held-out groups: no fair comparison exists
 ├── LedgerError         a plan or the results file of the experiment ledger cannot be used
+├── NamingError         an activity cannot be added by its description
+│   └── Hopeless        it is too like a known one, or descriptions tell nothing
 ├── ExportError         the ONNX graph disagrees with the trained student: no artifact is written
 └── MissingExtraError   torch (or matplotlib, transformers) is not installed
 ```
@@ -30,9 +32,11 @@ __all__ = [
     "CheckpointError",
     "DataSetError",
     "ExportError",
+    "Hopeless",
     "LeakageError",
     "LedgerError",
     "MissingExtraError",
+    "NamingError",
     "RecipeError",
     "RunFolderError",
     "TeacherError",
@@ -79,6 +83,14 @@ class LedgerError(TrainingError):
 
 class ExportError(TrainingError):
     """The exported graph does not reproduce the student, or exceeds a limit of artifacts."""
+
+
+class NamingError(TrainingError):
+    """An activity cannot be named from its description; the message says why and what to do."""
+
+
+class Hopeless(NamingError):
+    """An activity is too like a known one, or descriptions tell nothing on these data."""
 
 
 class MissingExtraError(TrainingError):

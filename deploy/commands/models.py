@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from deploy.commands.modelextend import extend
 from deploy.commands.modelrulings import COMMANDS, failing, show_accepted, show_rulings
 from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
@@ -277,7 +278,7 @@ def _described(event: Move | Ruling) -> str:
     return f"{version} ({event.reason})" if event.reason else version
 
 
-for _command in COMMANDS:
+for _command in (extend, *COMMANDS):
     models.add_command(_command)
 
 

@@ -31,6 +31,7 @@ PAGES = {
         "docs/results/doctor.txt",
         "docs/results/bundle.md",
     ),
+    "docs/howto/name-activity.md": ("docs/results/naming.md",),
     "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/rate.md": ("docs/results/rate.md",),

@@ -77,7 +77,11 @@ def _flaw(words: list[str], command: click.Command) -> str | None:
 def test_commands_on_pages_exist(page: Path) -> None:
     flaws = []
     for words in _commands(page.read_text(encoding="utf-8")):
-        if words[0] == "kpstream":
+        if words[:3] == ["kpstream", "models", "extend"]:  # a program of the training extra
+            from training.naming.command import extend
+
+            flaws.append(_flaw(words[3:], extend))
+        elif words[0] == "kpstream":
             flaws.append(_flaw(words[1:], kpstream))
         elif words[0] == "train-redistill":
             from training.command import SUBCOMMANDS

@@ -1,0 +1,203 @@
+"""An activity by its name on a made-up set: nine activities, three rhythms in three postures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
+pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
+
+from models.artifact import read_artifact
+from models.manifest import Channel
+from models.registry import Registry
+from models.session import Student
+from training.candidate import train_candidate
+from training.datasets.contract import DataSet
+from training.datasets.dummy import make_facts
+from training.errors import Hopeless, NamingError
+from training.naming.extend import describe_all, extend_student
+from training.recipes import parse_recipe
+from training.windows import digest_windows
+
+pytestmark = pytest.mark.needs_training
+
+RHYTHMS = ("no movement", "periodic motion with a slow rhythm", "fast periodic motion")
+POSTURES = ("upright posture", "the thighs are horizontal", "the trunk is horizontal")
+SENTENCES = [(rhythm, posture) for rhythm in RHYTHMS for posture in POSTURES]
+LABELS = tuple(f"R{place // 3}P{place % 3}" for place in range(9))
+NEW = 4
+KNOWN = [place for place in range(9) if place != NEW]
+RECIPE = parse_recipe(
+    'task = "activity"\nmethod = "none"\nconv_channels = [16]\nkernels = [5]\nstrides = [2]\n'
+    'pooling = "mean_max"\nfeature_size = 16\nepochs = 15\nbatch_size = 32\ncalibrate = true\n'
+    "learning_rate = 5e-3\ndropout = 0.0\nhold_out = 0.34"
+)
+
+
+def data_of(windows):
+    names = [f"{name}_{axis}" for name in ("lie", "acc") for axis in "xyz"]
+    return DataSet(
+        name="facts",
+        title="Facts",
+        task="activity",
+        stream="waist",
+        group_word="subject",
+        channels=tuple(Channel(name=name, unit="g") for name in names),
+        rate_hz=50.0,
+        length=64,
+        hop=32,
+        gap_ms=None,
+        labels=tuple(LABELS[place] for place in KNOWN),
+        scaling="zscore",
+        train=windows,
+        test=None,
+        digest=digest_windows(windows),
+        terms="made up",
+    )
+
+
+def encode(descriptions):
+    words = sorted({word for some in SENTENCES for text in some for word in text.split()})
+    return np.array(
+        [[" ".join(some).split().count(word) for word in words] for some in descriptions], float
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    every = make_facts(0, groups=9)
+    known = every.where(every.labels != NEW)
+    places = np.searchsorted(KNOWN, known.labels)
+    return data_of(dataclasses.replace(known, labels=places))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return train_candidate(data, RECIPE, "facts", folder, command="test").artifact
+
+
+@pytest.fixture(scope="module")
+def known_as():
+    return {LABELS[place]: SENTENCES[place] for place in KNOWN}
+
+
+def extended(trained, data, known_as, folder, sentences=SENTENCES[NEW], encode=encode):
+    return extend_student(
+        trained,
+        data,
+        "new",
+        sentences,
+        known_as,
+        folder,
+        share=0.05,
+        encode=encode,
+        command="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def extension(trained, data, known_as, tmp_path_factory):
+    return extended(trained, data, known_as, tmp_path_factory.mktemp("extended") / "student")
+
+
+def test_a_description_names_what_was_never_shown(extension):
+    test = make_facts(1, groups=4)
+    scores = Student(read_artifact(extension.artifact.path)).score(test.windows)
+    named = np.array([scores.label(row) == "new" for row in range(len(test))])
+    assert named[test.labels == NEW].mean() > 0.8
+    assert named[test.labels != NEW].mean() <= 0.08
+    assert np.abs(scores.values.sum(axis=1) - 1).max() < 1e-5
+
+
+def test_wrong_descriptions_do_not(trained, data, known_as, tmp_path):
+    """The same sentences, each given to another activity."""
+    recalls = []
+    for shift in (1, 4):
+        names = [*known_as]
+        wrong = {name: known_as[names[(place + shift) % 8]] for place, name in enumerate(names)}
+        try:
+            found = extended(trained, data, wrong, tmp_path / str(shift))
+        except Hopeless:
+            recalls.append(0.0)
+            continue
+        test = make_facts(1, groups=4)
+        scores = Student(found.artifact).score(test.windows)
+        recalls.append(np.mean(scores.values[test.labels == NEW].argmax(axis=1) == 8))
+    assert np.mean(recalls) < 0.5
+
+
+def test_labels_keep_their_order_and_probabilities_their_proportions(extension, trained, data):
+    before, after = Student(trained), Student(extension.artifact)
+    assert after.manifest.decoding.labels == (*trained.manifest.decoding.labels, "new")
+    windows = data.train.windows[::20]
+    old, new = before.score(windows).values, after.score(windows).values
+    np.testing.assert_allclose(new[:, :-1], old * (1 - new[:, -1:]), atol=1e-5)
+
+
+def test_a_window_like_nothing_stays_unknown_and_the_new_one_is_reached(extension, trained):
+    """The guard shrinks the known probabilities only."""
+    test = make_facts(1, groups=4)
+    new = test.windows[test.labels == NEW]
+    strange = np.random.default_rng(0).normal(0, 30, (20, 64, 6)).astype("f4")
+    after = Student(extension.artifact)
+    assert (after.score(new).known | ~Student(trained).score(new).known).mean() > 0.8
+    assert not after.score(strange).known.any()
+
+
+def test_card_and_lineage_say_what_was_done(extension, trained):
+    manifest = extension.artifact.manifest
+    measures = manifest.metrics["new, by name"]
+    assert measures["known_misnamed"] <= 0.05
+    assert measures["expected_recall_low"] <= measures["expected_recall"]
+    assert measures["expected_recall"] > measures["by_permuted_descriptions"] + 0.3
+    assert set(manifest.metrics["left out"]) == set(trained.manifest.decoding.labels)
+    assert "no window of new" in manifest.lineage.data
+    assert SENTENCES[NEW][0] in manifest.lineage.command
+    assert trained.manifest.lineage.command in manifest.lineage.command
+
+
+def test_an_activity_like_a_known_one_is_refused(trained, data, known_as, tmp_path):
+    folder = tmp_path / "student"
+    with pytest.raises(Hopeless, match="I can't: 'new' lies too close to R1P0"):
+        extended(trained, data, known_as, folder, SENTENCES[3])
+    assert not folder.exists()
+
+
+def test_descriptions_that_tell_nothing_are_refused(trained, data, known_as, tmp_path):
+    same = dict.fromkeys(known_as, ("a thing",))
+    with pytest.raises(Hopeless, match="I can't"):
+        extended(trained, data, same, tmp_path / "student")
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "message"),
+    [
+        (("walking", "S3"), {}, "nothing is known about S3"),
+        (("walking",), {"running": ("fast",)}, "--known-as names 'running'"),
+    ],
+)
+def test_a_label_without_a_description_is_named(labels, given, message):
+    with pytest.raises(NamingError, match=message):
+        describe_all(labels, given)
+
+
+def test_a_registry_takes_the_next_version_and_it_can_be_extended_again(
+    extension, trained, data, known_as, tmp_path
+):
+    registry = Registry(tmp_path / "registry")
+    assert registry.publish(trained.path) == 1
+    assert registry.publish(extension.artifact.path) == 2
+    again = extend_student(
+        registry.read("facts", 2),
+        data,
+        "newer",
+        ("very strong movements with hard impacts", "the trunk is bent forward"),
+        {**known_as, "new": SENTENCES[NEW]},
+        tmp_path / "again",
+        share=0.05,
+        encode=encode,
+        command="test",
+    )
+    assert again.artifact.manifest.decoding.labels[-2:] == ("new", "newer")

@@ -1,0 +1,6 @@
+"""`python -m training.naming`: what `kpstream models extend` runs."""
+
+from training.naming.command import extend
+
+if __name__ == "__main__":
+    extend(prog_name="kpstream models extend")
