@@ -27,6 +27,7 @@ from training.uncertainty.calibration import (
     interval_ends,
     late_windows,
     share_inside,
+    temper,
 )
 from training.windows import fold_groups, join_windows
 
@@ -266,9 +267,8 @@ def test_temperature_and_threshold_of_activities_are_in_graph_and_manifest(folds
         largest = candidate.scored.max(axis=1)
         np.testing.assert_array_equal(scores.probabilities, candidate.scored)
         assert (~scores.known).mean() == pytest.approx((largest < unknown.threshold).mean())
-    plain = score_raw(Student(bare.artifact), candidate.held_out.windows).astype(np.float64)
-    logits = np.log(np.maximum(plain, 1e-30)) / found["temperature"]
-    wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    plain = score_raw(Student(bare.artifact), candidate.held_out.windows)
+    wanted = temper(plain, found["temperature"], found["doubt"])
     apart = np.abs(scores.probabilities - wanted).max(axis=1)
     held_back = apart > 1e-4  # too far from what was learned
     assert held_back.mean() < 0.2

@@ -23,7 +23,7 @@ from training.methods.build import build_method
 from training.recipes import Recipe, shipped_recipe
 from training.scoring import scale_windows, score_torch
 from training.starters.build import STUDENTS, read_data
-from training.uncertainty.calibration import fit_temperature, fit_unknown, temper
+from training.uncertainty.calibration import fit_tempering, fit_unknown, temper
 from training.uncertainty.out_of_distribution import fit_class_distance, measure_distances
 from training.windows import hold_out_groups
 
@@ -70,8 +70,7 @@ def measure_unknown(data: DataSet, recipe: Recipe, label: int) -> UnknownShares:
 
     known = held_out.labels != label
     place = np.searchsorted(columns, held_out.labels[known])
-    temperature = fit_temperature(place, scored[known])
-    tempered = temper(scored, temperature).astype(np.float32)
+    tempered = temper(scored, *fit_tempering(place, scored[known])).astype(np.float32)
     largest, people = tempered.max(axis=1), held_out.groups[known]
     max_distance, unknown = fit_unknown(tempered[known], far[known], people)
     _, alone = fit_unknown(tempered[known], np.zeros_like(far[known]), people)

@@ -99,13 +99,13 @@ def _class_table(manifests: Sequence[Manifest]) -> str:
                 f"{own['macro_f1']:.3f} ({origin})" if own else "",
                 f"**{test['macro_f1']:.3f}**",
                 f"{test['accuracy']:.3f}",
-                f"{test['calibration_error']:.3f}",
+                _calibration_error(test),
                 f"{100 * test['unknown_share']:.1f} %",
                 *_size_and_time(manifest),
             ]
         )
     heads = ["student", "macro-F1 on people not learned from", "test macro-F1", "test accuracy"]
-    heads += ["test ECE", "of test windows unknown", "bytes", "p50 / p99 ms"]
+    heads += ["test ECE (if exact)", "of test windows unknown", "bytes", "p50 / p99 ms"]
     return _table(heads, rows)
 
 
@@ -164,7 +164,8 @@ def _card(manifest: Manifest) -> str:
     unknown = getattr(manifest.decoding, "unknown", None)
     if unknown is not None:
         lines.append(
-            f"- **Uncertainty**: temperature {calibration['temperature']:.2f} in the graph; "
+            f"- **Uncertainty**: temperature {calibration['temperature']:.2f}"
+            f"{_doubt(calibration)} in the graph; "
             f"`unknown` below a probability of {unknown.threshold:.3f}, which rejected "
             f"{unknown.rejects:.1%} of known windows at calibration."
         )
@@ -178,6 +179,16 @@ def _card(manifest: Manifest) -> str:
         )
     lines.append(f"- **Terms**: {manifest.licence}.\n")
     return "\n".join(lines)
+
+
+def _doubt(calibration: _Measures) -> str:
+    return f" and doubt {calibration['doubt']:.3f}" if "doubt" in calibration else ""
+
+
+def _calibration_error(test: _Measures) -> str:
+    """The error, and that of exact probabilities on as many windows, in brackets."""
+    exact = test.get("calibration_error_if_exact")
+    return f"{test['calibration_error']:.3f}" + ("" if exact is None else f" ({exact:.3f})")
 
 
 def _own_measures(manifest: Manifest) -> tuple[_Measures, str]:

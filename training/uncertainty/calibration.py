@@ -17,8 +17,9 @@ Windows in which operating settings switch have a table of their own, where enou
 them: a student errs more there, and one table for both would cover too much of the one and too
 little of the other.
 
-**Classes (activities)**: one temperature for the logits, folded into the graph, and the rule for a
-window of no known class: it is too far from all of them, or no probability is large enough.
+**Classes (activities)**: one temperature for the logits and one share of doubt, folded into the
+graph, and the rule for a window of no known class: it is too far from all of them, or no
+probability is large enough.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = [
     "cross_coverage",
     "fit_interval",
     "fit_interval_by_settings",
-    "fit_temperature",
+    "fit_tempering",
     "fit_unknown",
     "group_weights",
     "interval_ends",
@@ -61,6 +62,7 @@ _FOLDS = 5
 _LATE = 0.2  # of the windows below the cap: the share of windows at the cap that are late too
 _FEWEST_ENGINES = 40  # with settings that switch, and as many with settings that do not
 _SMALL = 1e-12
+_DOUBTS = np.concatenate([[0.0], np.geomspace(0.001, 0.2, 40)])
 
 _Shape = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
@@ -263,31 +265,50 @@ def share_inside(
     return float(group_weights(groups)[(low <= truth) & (truth <= high)].sum())
 
 
-def fit_temperature(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
-    """Find the temperature with the largest likelihood of the held-out labels, from 1/4 to 4.
+def fit_tempering(
+    truth: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Find the temperature and the doubt with the largest likelihood of the held-out labels.
+
+    A student that is nearly always right, and now and then wrong with certainty, has no good
+    temperature: one that is right for the few makes the many too doubtful. The doubt takes the few.
 
     Args:
         truth: Class indices `[n]`.
         probabilities: Probabilities `[n, classes]` of groups the student has not learned from.
+
+    Returns:
+        Temperature from 1/4 to 4, and the share of equal probabilities from 0 to 0.2; see `temper`.
     """
-    steps = np.exp(np.linspace(math.log(0.25), math.log(4.0), 200))
-    rows = np.arange(len(truth))
-    costs = [
-        -np.log(np.maximum(temper(probabilities, float(step))[rows, truth], _SMALL)).mean()
-        for step in steps
-    ]
-    return float(steps[int(np.argmin(costs))])
+    rows, classes = np.arange(len(truth)), probabilities.shape[1]
+    best = (math.inf, 1.0, 0.0)
+    for step in np.exp(np.linspace(math.log(0.25), math.log(4.0), 200)):
+        hit = temper(probabilities, float(step))[rows, truth]
+        for doubt in _DOUBTS:
+            cost = -np.log(np.maximum(hit * (1 - doubt) + doubt / classes, _SMALL)).mean()
+            best = min(best, (float(cost), float(step), float(doubt)))
+    return best[1], best[2]
 
 
-def temper(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Divide the logits behind probabilities by `temperature`, as the graph does.
+def temper(
+    probabilities: NDArray[np.float32], temperature: float, doubt: float = 0.0
+) -> NDArray[np.float64]:
+    """Divide the logits behind probabilities, and mix them with equal ones, as the graph does.
 
     >>> temper(np.array([[0.8, 0.2]], dtype=np.float32), 2.0).round(3).tolist()
     [[0.667, 0.333]]
+    >>> temper(np.array([[0.8, 0.2]], dtype=np.float32), 1.0, 0.1).round(3).tolist()
+    [[0.77, 0.23]]
+
+    Args:
+        probabilities: Probabilities `[n, classes]`.
+        temperature: The logits are divided by it.
+        doubt: Share of equal probabilities in the result.
     """
     logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30)) / temperature
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    found = weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(found * (1 - doubt) + doubt / found.shape[1])
 
 
 def fit_unknown(

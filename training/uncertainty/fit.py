@@ -17,7 +17,7 @@ from models.manifest import Scaler
 from models.tasks.classes import Unknown
 from models.tasks.number import Interval, NumberAnswer
 from training.datasets.contract import DataSet
-from training.evaluate import calibration_error
+from training.evaluate import calibration_error, calibration_floor
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_torch
 from training.students.conditions import SETTINGS
@@ -26,7 +26,7 @@ from training.uncertainty.calibration import (
     OperatingSettings,
     cross_coverage,
     fit_interval_by_settings,
-    fit_temperature,
+    fit_tempering,
     fit_unknown,
     group_weights,
     interval_ends,
@@ -181,18 +181,21 @@ def _calibrate_classes(
     student: nn.Module, distance: ClassDistance, held_out: WindowSet, known: HeldOutScores
 ) -> tuple[nn.Module, NDArray[np.float32], Calibration]:
     truth = held_out.labels
-    temperature = fit_temperature(truth, known.scored)
-    tempered = temper(known.scored, temperature).astype(np.float32)
+    temperature, doubt = fit_tempering(truth, known.scored)
+    tempered = temper(known.scored, temperature, doubt).astype(np.float32)
     max_distance, unknown = fit_unknown(tempered, known.distances, held_out.groups)
     ceiling = 0.999 * unknown.threshold
-    guard = OutOfDistributionGuard(Tempered(student, temperature), distance, max_distance, ceiling)
+    certain = Tempered(student, temperature, doubt)
+    guard = OutOfDistributionGuard(certain, distance, max_distance, ceiling)
     scored = shrink_probabilities(
         torch.from_numpy(tempered), torch.from_numpy(known.distances), max_distance, ceiling
     ).numpy()
     measures = {
         "temperature": temperature,
+        "doubt": doubt,
         "reach": max_distance,  # the key of published manifests
         "calibration_error": calibration_error(truth, scored),
+        "calibration_error_if_exact": calibration_floor(scored)[0],
         "unknown_share": unknown.rejects,
     }
     return guard.eval(), scored, Calibration(unknown=unknown, measures=measures)

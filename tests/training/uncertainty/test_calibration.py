@@ -9,7 +9,7 @@ from training.uncertainty.calibration import (
     cross_coverage,
     fit_interval,
     fit_interval_by_settings,
-    fit_temperature,
+    fit_tempering,
     fit_unknown,
     group_weights,
     interval_ends,
@@ -154,10 +154,27 @@ def doubtful(count, random, temperature):
 def test_the_fitted_temperature_calibrates_the_probabilities(temperature):
     random = np.random.default_rng(4)
     truth, sure = doubtful(4000, random, temperature)
-    found = fit_temperature(truth, sure)
+    found, doubt = fit_tempering(truth, sure)
     assert found == pytest.approx(temperature, rel=0.12)
+    assert doubt < 0.02
     new_truth, new = doubtful(4000, random, temperature)
-    assert calibration_error(new_truth, temper(new, found).astype(np.float32)) < 0.03
+    assert calibration_error(new_truth, temper(new, found, doubt).astype(np.float32)) < 0.03
+
+
+def test_a_student_that_is_now_and_then_wrong_with_certainty_gets_a_doubt():
+    random = np.random.default_rng(8)
+
+    def seldom_wrong():
+        truth, sure = doubtful(6000, random, 2.0)
+        odd = random.random(len(truth)) < 0.06
+        return np.where(odd, random.integers(0, 6, len(truth)), truth), sure
+
+    truth, sure = seldom_wrong()
+    found, doubt = fit_tempering(truth, sure)
+    assert found == pytest.approx(2.0, rel=0.15)
+    assert doubt == pytest.approx(0.06, abs=0.02)
+    truth, new = seldom_wrong()
+    assert calibration_error(truth, temper(new, found, doubt).astype(np.float32)) < 0.02
 
 
 def test_the_wanted_share_is_rejected_a_fifth_of_it_for_distance():
