@@ -32,7 +32,10 @@ PAGES = {
         "docs/results/bundle.md",
     ),
     "docs/howto/name-activity.md": ("docs/results/naming.md",),
-    "docs/knowledge-pruning.md": ("docs/results/knowledge_pruning.md",),
+    "docs/knowledge-pruning.md": (
+        "docs/results/knowledge_pruning.md",
+        "docs/results/paper_ground.md",
+    ),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/rate.md": ("docs/results/rate.md",),
     "docs/starter-students.md": (

@@ -69,10 +69,16 @@ def run(data: Path, results: Path, extra: bool, share: tuple[int, int], max_minu
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder; by default that of the results file."
 )
-def report(results: Path, out: Path | None) -> None:
+@click.option(
+    "--page",
+    type=click.Path(path_type=Path, exists=True),
+    default=Path("docs/knowledge-pruning.md"),
+    help="Page whose table of gains is written again.",
+)
+def report(results: Path, out: Path | None, page: Path) -> None:
     """Write the tables from the results file."""
     try:
-        click.echo(write_paper_ground(read_lines(results), out or results.parent))
+        click.echo(write_paper_ground(read_lines(results), out or results.parent, page))
     except TrainingError as exc:
         click.echo(f"training.bench.papercommand: {exc}", err=True)
         sys.exit(2)

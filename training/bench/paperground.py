@@ -58,10 +58,11 @@ _EXTRA: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         for benchmark in BENCHMARKS[:4]
         for network in ("cnn", "penet")
     ),
+    ("four-times", "bilstm", "FD001", ARMS),
     ("alpha-absent", "bilstm", "FD001", ("text", "random")),
     ("one-scaler", "bilstm", "FD002", ARMS),
-    ("four-times", "bilstm", "FD001", ARMS),
     ("four-times", "penet", "FD001", ARMS),
+    ("four-times", "bilstm", "UCI-HAR", ARMS),
     ("no-dropout", "bilstm", "FD001", ARMS),
     ("all-engines", "bilstm", "FD001", ARMS),
     ("unit-anchors", "bilstm", "FD001", ("text", "random")),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from training.bench.ledger import read_lines
 from training.bench.paperground import ARMS
 from training.bench.paperreport import gain_table, render_paper_ground
+
+ROOT = Path(__file__).parents[3]
+RESULTS = ROOT / "docs" / "results" / "paper_ground.jsonl"
 
 
 def line(arm: str, seed: int, last: float, *, best: float, steady: float = 0.0) -> dict[str, Any]:
@@ -59,3 +64,12 @@ def test_a_cell_without_all_arms_is_left_out_and_two_seeds_have_no_interval() ->
     only = [each for each in lines if each["arm"] != "random"]
     assert "CNN" not in gain_table(only)
     assert "14.00" in render_paper_ground(only)
+
+
+def test_the_pages_show_what_the_runs_gave() -> None:
+    lines = read_lines(RESULTS)
+    table = gain_table(lines)
+    page = (ROOT / "docs" / "knowledge-pruning.md").read_text(encoding="utf-8")
+    assert table in page, f"the table of the paper's ground must be:\n{table}"
+    results = (RESULTS.with_suffix(".md")).read_text(encoding="utf-8")
+    assert results == render_paper_ground(lines), "python -m training.bench.papercommand report"
