@@ -47,6 +47,7 @@ from training.uncertainty.fit import (
     HeldOutScores,
     calibrate,
     distance_of,
+    join_held_out,
     score_held_out,
 )
 from training.windows import WindowSet, fold_groups, hold_out_groups, join_windows
@@ -158,7 +159,10 @@ def train_candidate(
     distance = distance_of(data, recipe, scaler, seen)
     unseen = held_out
     if others is not None:
-        unseen, known = join_windows([held_out, seen]), _join_scores([known, others])
+        unseen, known = (
+            join_windows([held_out, seen]),
+            join_held_out([known, others], np.split(np.arange(len(data.train)), [len(held_out)])),
+        )
     student, scored, calibration = calibrate(data, done.student, distance, unseen, known)
     scored = scored[: len(held_out)]
     metrics = data.contract.measure(held_out.labels, scored)
@@ -260,16 +264,7 @@ class _Run:
                 both = (label_features(featured, scaler, part) for part in (few, held_out))
                 self.rounds.append((next(both), next(both)))
             places.append(np.flatnonzero(is_out))
-        order = np.argsort(np.concatenate(places))
-        joined = _join_scores(parts)
-        return HeldOutScores(joined.scored[order], joined.distances[order])
-
-
-def _join_scores(parts: Sequence[HeldOutScores]) -> HeldOutScores:
-    return HeldOutScores(
-        np.concatenate([part.scored for part in parts]),
-        np.concatenate([part.distances for part in parts]),
-    )
+        return join_held_out(parts, places)
 
 
 def recipe_of(artifact: Artifact) -> Recipe | None:
@@ -390,6 +385,9 @@ def _draft(
     calibration: Calibration,
     command: str,
 ) -> Draft:
+    decoding = data.new_decoding(calibration.unknown)
+    if calibration.familiar is not None:
+        decoding = decoding.model_copy(update={"familiar": calibration.familiar})
     measures = {"out_of_fold" if recipe.folds else "held_out": metrics}
     if calibration.measures:
         measures["calibration"] = calibration.measures
@@ -410,7 +408,7 @@ def _draft(
         seen=describe_seen(
             seen.windows, seen.groups, data.hop, [channel.name for channel in data.channels]
         ),
-        decoding=data.new_decoding(calibration.unknown),
+        decoding=decoding,
         interval=calibration.interval,
         metrics=measures,
         lineage=Lineage(

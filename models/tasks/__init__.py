@@ -25,8 +25,8 @@ and a board are optional. `registry.registered` adds a task for the length of a 
 Files, in order: `fields` (types that decodings and manifests are made of), `outputs` (what a graph
 returns), `moved` (how far an answer moves, for explanations), `traits` (what a gateway compares of
 two students), `number`, `classes` and `quantiles` (the kinds of answer; a number has a calibrated
-interval, a forecast has quantiles and an anomaly score, see `anomaly`), `contract` (the `Task`),
-`rul`, `activity`, `forecast` (the tasks), `registry`.
+interval, which `familiarity` widens, a forecast has quantiles and an anomaly score, see `anomaly`),
+`contract` (the `Task`), `rul`, `activity`, `forecast` (the tasks), `registry`.
 """
 
 __all__: list[str] = []

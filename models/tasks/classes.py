@@ -237,6 +237,9 @@ class ClassAnswer:
         """1 for each window to which they give other classes, by name, else 0."""
         return np.asarray(_labels(champion) != _labels(challenger), dtype=np.float64)
 
+    def unfamiliar(self, scores: ClassScores) -> None:
+        """A window that resembles no class has the label `UNKNOWN`."""
+
     def traits(
         self, scores: ClassScores, decoding: ClassesDecoding, windows: NDArray[np.float32]
     ) -> Traits:

@@ -222,6 +222,13 @@ class Answer(Protocol):
         is the champion's; rows without a valid score of both mean nothing.
         """
 
+    def unfamiliar(self, scores: Any) -> NDArray[np.bool_] | None:
+        """Which windows are unlike what the student has learned, [batch].
+
+        They get the quality flag `unfamiliar`. None if the student cannot tell, or if the answer
+        itself says so.
+        """
+
     def traits(self, scores: Any, decoding: Any, windows: NDArray[np.float32]) -> Traits:
         """What a gateway compares of the scores of two students.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from models.tasks.columns import Column
+from models.tasks.familiarity import MAX_DISTANCE, Familiarity, widen
 from models.tasks.fields import Float32, Frozen, Growing, Place
 from models.tasks.moved import Moved, Neutral
 from models.tasks.outputs import Decode, Outputs, Tolerances
@@ -27,6 +28,7 @@ __all__ = [
 # How much a score may depend on the batch around it, as a share of its range: float32 sums in
 # another order at another batch size.
 _REPEATABLE = 1e-5
+_DISTANCE_REPEATABLE = 1e-5 * MAX_DISTANCE
 # Two numbers disagree fully if they are an interval apart, or this share of the range if that is
 # more: an interval is narrow where it meets a bound, and a task may have none.
 _APART = 0.2
@@ -136,7 +138,12 @@ class NumberScores:
         high: [batch] float32 upper end; both ends are clipped to the bounds.
         has_interval: Whether there is one. Without it no record has ends, because an interval
             without width would say that the student is certain.
-        valid: [batch] False where the window or the output was not finite; such rows hold 0.
+        valid: [batch] False where the window or an output was not finite, or the distance negative;
+            such rows hold 0.
+        unfamiliar: [batch] True where the window is unlike what the student has learned; None if
+            the student cannot tell. `low` and `high` are widened there.
+        distances: [batch] float32 distances to what it has learned, 0 for rows that are not valid;
+            None likewise.
     """
 
     values: NDArray[np.float32]
@@ -144,6 +151,8 @@ class NumberScores:
     high: NDArray[np.float32]
     valid: NDArray[np.bool_]
     has_interval: bool = True
+    unfamiliar: NDArray[np.bool_] | None = None
+    distances: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -152,6 +161,9 @@ class NumberScores:
 @dataclass(frozen=True, slots=True)
 class NumberAnswer:
     """One number per window; the graph's output is `[batch]`.
+
+    With a `Familiarity` in the decoding (its field `familiar`), the graph has a second output
+    `[batch]`, the distance of the window to what was learned.
 
     Attributes:
         field: Field of the score record and of the measurement that holds the number.
@@ -176,8 +188,10 @@ class NumberAnswer:
         return self.field
 
     def outputs(self, decoding: BoundedNumber) -> dict[str, tuple[int, ...]]:
-        """The one output, without dimensions after `batch`."""
-        return {decoding.output: ()}
+        """The number, and the distance if there is a familiarity: no dimensions after `batch`."""
+        rule = _familiar(decoding)
+        found: dict[str, tuple[int, ...]] = {decoding.output: ()}
+        return found if rule is None else found | {rule.output: ()}
 
     def unit(self, decoding: BoundedNumber) -> str:
         """Unit of the number."""
@@ -188,8 +202,10 @@ class NumberAnswer:
         return ()
 
     def tolerance(self, decoding: BoundedNumber) -> Tolerances:
-        """Largest change of a score with the batch around it: 1e-5 of the range."""
-        return {decoding.output: _repeatable(decoding)}
+        """Largest change of an output with the batch around it: 1e-5 of its range."""
+        rule = _familiar(decoding)
+        distance = {} if rule is None else {rule.output: _DISTANCE_REPEATABLE}
+        return {decoding.output: _repeatable(decoding)} | distance
 
     def flaw(self, raw: Outputs, decoding: BoundedNumber) -> str | None:
         """The fault in the outputs of the self-test, or None.
@@ -205,20 +221,40 @@ class NumberAnswer:
                 f"{self.field} from {typical.min()} to {typical.max()} is outside "
                 f"[{low:g}, {high:g}]: clip it inside the graph"
             )
+        rule = _familiar(decoding)
+        if rule is not None:
+            far = raw[rule.output]
+            if far.min() < 0 or far.max() > MAX_DISTANCE:
+                return (
+                    f"{rule.output} from {far.min()} to {far.max()} is outside "
+                    f"[0, {MAX_DISTANCE:g}]: clip it inside the graph"
+                )
         return None
 
     def decoder(self, decoding: BoundedNumber, interval: Interval | None) -> Decode[NumberScores]:
-        """Scores of raw outputs `[batch]`, clipped to the bounds; invalid rows hold 0."""
+        """Scores of raw outputs `[batch]`, clipped to the bounds; invalid rows hold 0.
+
+        A window beyond the limit of the familiarity is unfamiliar, and its interval widened.
+        """
         least, most = map(np.float32, decoding.bounds)
+        rule = _familiar(decoding)
 
         def decode(
             raw: Outputs, valid: NDArray[np.bool_], windows: NDArray[np.float32]
         ) -> NumberScores:
+            far, unfamiliar = None, None
+            if rule is not None:
+                valid = valid & (raw[rule.output] >= 0)
+                far = np.where(valid, raw[rule.output], np.float32(0))
+                unfamiliar = far > np.float32(rule.limit)
             values = np.where(valid, raw[decoding.output], np.float32(0)).clip(least, most)
             if interval is None:
-                return self.scores(values, values, values, valid, has_interval=False)
-            low, high = _interval_ends(interval, values, windows)
-            return self.scores(values, low.clip(least, most), high.clip(least, most), valid)
+                return self.scores(values, values, values, valid, False, unfamiliar, far)
+            ends = _interval_ends(interval, values, windows)
+            low, high = (end.clip(least, most) for end in ends)
+            if rule is not None and far is not None and np.any(unfamiliar):
+                low, high = widen(low, high, far, rule, decoding.bounds)
+            return self.scores(values, low, high, valid, True, unfamiliar, far)
 
         return decode
 
@@ -247,6 +283,8 @@ class NumberAnswer:
             for part in (scores.values, scores.low, scores.high)
         )
         mean = {"mean": float(values.mean())}
+        if scores.unfamiliar is not None:
+            mean["unfamiliar_share"] = float(scores.unfamiliar[scores.valid].mean())
         if not scores.has_interval:
             return mean
         return mean | {"interval_width": float((high - low).mean())}
@@ -259,6 +297,10 @@ class NumberAnswer:
         widths = np.maximum(champion.high - champion.low, np.float32(_APART * (high - low)))
         apart = np.abs(champion.values.astype(np.float64) - challenger.values) / widths
         return np.asarray(np.minimum(apart, 1.0), dtype=np.float64)
+
+    def unfamiliar(self, scores: NumberScores) -> NDArray[np.bool_] | None:
+        """The windows beyond the limit of the student's familiarity; None if it has none."""
+        return scores.unfamiliar
 
     def traits(
         self, scores: NumberScores, decoding: BoundedNumber, windows: NDArray[np.float32]
@@ -286,6 +328,12 @@ class NumberAnswer:
         """The change of the number, in its unit."""
         change = np.asarray(before.values[0] - after.values, dtype=np.float64)
         return (Moved(self.field, decoding.unit, change, _repeatable(decoding)),)
+
+
+def _familiar(decoding: BoundedNumber) -> Familiarity | None:
+    """The familiarity of a student; a decoding of its task need not have the field."""
+    rule: Familiarity | None = getattr(decoding, "familiar", None)
+    return rule
 
 
 def _repeatable(decoding: BoundedNumber) -> float:

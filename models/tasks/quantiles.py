@@ -282,6 +282,9 @@ class QuantilesAnswer:
         apart = np.abs(is_[..., 1] - other[..., 1]) / widths
         return np.asarray(np.minimum(apart, 1.0).mean(axis=(1, 2)), dtype=np.float64)
 
+    def unfamiliar(self, scores: ForecastScores) -> None:
+        """An odd window has a high anomaly score."""
+
     def traits(
         self, scores: ForecastScores, decoding: ForecastDecoding, windows: NDArray[np.float32]
     ) -> Traits:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Bounds
 
 from models.tasks.contract import Field, Hourly, HourlyField, Measure, Task
+from models.tasks.familiarity import Familiarity
 from models.tasks.fields import Decoding, Float32, Label
 from models.tasks.number import NumberAnswer, NumberScores
 
@@ -33,12 +34,16 @@ is below this, in the unit of its student. Console, alerts and explanations use 
 
 
 class RulDecoding(Decoding):
-    """Output `rul` [batch] is the remaining useful life itself, between 0 and `max_rul`."""
+    """Output `rul` [batch] is the remaining useful life itself, between 0 and `max_rul`.
+
+    `familiar` was added later: with it the graph also has the output `distance` [batch].
+    """
 
     kind: Literal["rul"]
     output: Literal["rul"]
     unit: Label
     max_rul: Annotated[Float32, Bounds(gt=0)]
+    familiar: Familiarity | None = None
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -272,7 +272,9 @@ def _add_scores(
     if size:
         student_name = (manifest.name, manifest.version)
         scored.health.append(Health(student_name, size, answer.health(scores)))
-    quality = checks.of(manifest).flags(windows.values, windows.rate_hz, windows.made_up)
+    quality = checks.of(manifest).flags(
+        windows.values, windows.rate_hz, windows.made_up, answer.unfamiliar(scores)
+    )
     columns = {
         **_head(windows, manifest, scored_ms),
         **answer.columns(scores),

@@ -8,6 +8,8 @@ Flags of a score, from the manifest's `seen` and the rate of the window:
 - `constant: acc_x`: the channel does not move, and in every training window it did.
 - `rate`: the stream comes at less than half of the student's rate.
 - `made up`: more than half of the readings were made up by resampling.
+- `unfamiliar`: the student itself finds the window unlike what it has learned, by the distance that
+  its graph gives (`models.tasks.familiarity`).
 
 A student whose manifest lacks a part of `seen` is not checked for that part. Limits were chosen on
 training data, as the share of windows that are flagged of people and engines that the range had
@@ -170,6 +172,7 @@ class QualityCheck:
         windows: _Floats,
         rates_hz: NDArray[np.float64] | None = None,
         made_up: NDArray[np.float64] | None = None,
+        unfamiliar: _Bools | None = None,
     ) -> list[str]:
         """The quality of each window: `good`, or its flags.
 
@@ -177,6 +180,7 @@ class QualityCheck:
             windows: [batch, length, channels] float32 in raw units.
             rates_hz: [batch] measured rate of each window; None if it is not known.
             made_up: [batch] share of made-up readings of each window; None if there are none.
+            unfamiliar: [batch] what the student says, see `Answer.unfamiliar`.
         """
         found: dict[int, list[str]] = {}
         if self._limits is not None:
@@ -190,6 +194,9 @@ class QualityCheck:
         if made_up is not None:
             for at in np.flatnonzero(made_up > _HALF).tolist():
                 found.setdefault(at, []).append("made up")
+        if unfamiliar is not None:
+            for at in np.flatnonzero(unfamiliar).tolist():
+                found.setdefault(at, []).append("unfamiliar")
         qualities = [GOOD] * len(windows)
         for at, flags in found.items():
             qualities[at] = "; ".join(flags)

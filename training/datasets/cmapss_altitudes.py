@@ -20,7 +20,7 @@ from training.datasets.contract import DataSet
 from training.errors import reading_data
 from training.windows import WindowSet, join_windows
 
-__all__ = ["LEARNED", "TESTED", "read_altitudes"]
+__all__ = ["LEARNED", "TESTED", "label_at_altitudes", "read_altitudes"]
 
 LEARNED = (0, 10, 20)
 TESTED = (25, 35, 42)
@@ -36,17 +36,18 @@ def read_altitudes(path: Path, length: int = LENGTH, *, with_test: bool = True) 
     """
     train = recordings.read_cmapss(path, "FD002", "train")
     test = recordings.read_cmapss(path, "FD002", "test") if with_test else []
-    known = _label_at_altitudes(train, LEARNED, length)
+    known = label_at_altitudes(train, LEARNED, length)
     if not with_test:
         return describe_cmapss("FD002-altitudes", known, None)
-    scored = _label_at_altitudes(test, TESTED, length)
+    scored = label_at_altitudes(test, TESTED, length)
     last = np.diff(scored.groups, append=-1) != 0
     return describe_cmapss("FD002-altitudes", known, scored.where(last))
 
 
-def _label_at_altitudes(
+def label_at_altitudes(
     histories: list[EngineHistory], altitudes: tuple[int, ...], length: int
 ) -> WindowSet:
+    """Cut all windows of the readings at some altitudes; labels count all cycles that are left."""
     parts = []
     for history in histories:
         there = np.isin(np.round(history.settings[:, 0]), altitudes)

@@ -27,11 +27,13 @@ from models.features import scale
 from models.manifest import Draft, Scaler
 from models.session import Student
 from models.tasks.classfeatures import FEATURES
+from models.tasks.familiarity import MAX_DISTANCE
 from models.tasks.number import BoundedNumber, NumberAnswer
 from models.tasks.registry import find_task
 from training.errors import ExportError
 from training.export.features import Featured, score_both, with_features
-from training.scoring import score_torch
+from training.scoring import scale_windows, score_torch
+from training.uncertainty.familiarity import FamiliarStudent, measure_stage_distances
 
 __all__ = [
     "MAX_STUDENT_BYTES",
@@ -111,9 +113,12 @@ def export_artifact(
     with tempfile.TemporaryDirectory() as scratch:
         loaded = Student(write_artifact(scratch, draft, onnx))
         loaded.self_test()
-        _check_parity(student, loaded, draft.scaler, windows, PARITY * _range_of(draft))
+        trained = student.student if isinstance(student, FamiliarStudent) else student
+        _check_parity(trained, loaded, draft.scaler, windows, PARITY * _range_of(draft))
         if featured is not None:
             _check_features(featured, loaded, draft.scaler, windows)
+        if isinstance(student, FamiliarStudent):
+            _check_distances(student, loaded, draft.scaler, windows)
     return write_artifact(folder, draft, onnx)
 
 
@@ -168,6 +173,24 @@ def _check_features(
         msg = (
             f"ONNX Runtime and the trained student differ by {apart:.3g} in a feature, so no "
             "artifact was written: check the operators of the student"
+        )
+        raise ExportError(msg)
+
+
+def _check_distances(
+    trained: FamiliarStudent, loaded: Student, scaler: Scaler, windows: NDArray[np.float32]
+) -> None:
+    some = windows[np.unique(np.linspace(0, len(windows) - 1, _SINGLES).astype(int))]
+    wanted = measure_stage_distances(
+        trained.student, trained.familiarity, scale_windows(some, scaler, None)
+    )
+    found = getattr(loaded.score(some), "distances", None)
+    apart = np.inf if found is None else float(np.abs(found - wanted).max())
+    if not apart <= PARITY * MAX_DISTANCE:
+        msg = (
+            f"ONNX Runtime and the trained student differ by {apart:.3g} in the distance to what "
+            f"was learned (limit {PARITY * MAX_DISTANCE:.3g}), so no artifact was written: check "
+            "the operators of the student"
         )
         raise ExportError(msg)
 

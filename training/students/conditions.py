@@ -63,12 +63,25 @@ class ConditionScaling(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Scale raw windows; see the class for the shapes."""
-        settings = windows[:, :, : self.reach.shape[0]] / self.reach
         sensors = windows[:, :, self.reach.shape[0] :]
-        apart = (settings[:, :, None, :] - self.centres).square().sum(dim=3)
-        nearest = apart.argmin(dim=2)
+        nearest = self._apart(windows).argmin(dim=2)
         scaled: Tensor = (sensors - self.low[nearest]) * self.scale[nearest]
         return scaled.clamp(-_BEYOND, 1 + _BEYOND)
+
+    def apart(self, windows: Tensor) -> Tensor:
+        """Measure how far the settings of raw windows are from known conditions, `[batch]`.
+
+        The mean over the readings of the distance to the nearest known condition, in ranges of the
+        settings.
+        """
+        nearest: Tensor = self._apart(windows).amin(dim=2).sqrt().mean(dim=1)
+        return nearest
+
+    def _apart(self, windows: Tensor) -> Tensor:
+        """Squared distances of readings to conditions, `[batch, length, conditions]`."""
+        settings = windows[:, :, : self.reach.shape[0]] / self.reach
+        squared: Tensor = (settings[:, :, None, :] - self.centres).square().sum(dim=3)
+        return squared
 
 
 def fit_preprocessor(scaling: str, windows: NDArray[np.float32]) -> nn.Module | None:

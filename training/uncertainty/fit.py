@@ -6,6 +6,7 @@ mathematics; this file applies it to a student.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch import nn
 
 from models.manifest import Scaler
 from models.tasks.classes import Unknown
+from models.tasks.familiarity import Familiarity
 from models.tasks.number import Interval, NumberAnswer
 from training.datasets.contract import DataSet
 from training.evaluate import calibration_error, calibration_floor
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_torch
-from training.students.conditions import SETTINGS
+from training.students.conditions import SETTINGS, fit_preprocessor
 from training.uncertainty.calibration import (
     LEVEL,
     OperatingSettings,
@@ -32,6 +34,16 @@ from training.uncertainty.calibration import (
     interval_ends,
     late_windows,
     temper,
+)
+from training.uncertainty.familiarity import (
+    FamiliarStudent,
+    Shifted,
+    StageDistance,
+    fit_familiarity,
+    fit_stage_distance,
+    join_shifted,
+    make_shifted,
+    measure_stage_distances,
 )
 from training.uncertainty.out_of_distribution import (
     ClassDistance,
@@ -48,6 +60,7 @@ __all__ = [
     "HeldOutScores",
     "calibrate",
     "distance_of",
+    "join_held_out",
     "score_held_out",
 ]
 
@@ -60,11 +73,14 @@ class HeldOutScores:
 
     Attributes:
         scored: Numbers `[n]` or probabilities `[n, classes]`.
-        distances: Distances `[n]` to the known classes; zeros where there is no guard.
+        distances: Distances `[n]` to the known classes or stages of wear; zeros where there is no
+            guard.
+        shifted: Made-up shifts of the windows of a student of numbers.
     """
 
     scored: NDArray[np.float32]
     distances: NDArray[np.float32]
+    shifted: Shifted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +90,29 @@ class Calibration:
     Attributes:
         interval: Interval of the numbers; None for classes and for tasks without intervals.
         unknown: Threshold of the unknown class, where the recipe has `calibrate`.
+        familiar: Rule for unfamiliar windows, for numbers with an interval.
         measures: Measures on the windows that were used for fitting; empty where nothing was
             fitted.
     """
 
     interval: Interval | None = None
     unknown: Unknown | None = None
+    familiar: Familiarity | None = None
     measures: dict[str, float] = field(default_factory=dict)
 
 
 def distance_of(
     data: DataSet, recipe: Recipe, scaler: Scaler, seen: WindowSet
-) -> ClassDistance | None:
-    """Fit the distance to the classes of `seen`; None where the student gets no guard."""
-    if isinstance(data.contract.answer, NumberAnswer) or not recipe.calibrate:
+) -> ClassDistance | StageDistance | None:
+    """Fit the distance to the classes or stages of `seen`; None where the student has no guard."""
+    answer = data.contract.answer
+    if isinstance(answer, NumberAnswer):
+        if not answer.has_interval or "familiar" not in data.contract.decoding.model_fields:
+            return None
+        conditions = fit_preprocessor(data.scaling, seen.windows)
+        scaled = scale_windows(seen.windows, scaler, None)
+        return fit_stage_distance(scaled, seen.labels, data.num_answers - 1, conditions)
+    if not recipe.calibrate:
         return None
     return fit_class_distance(scale_windows(seen.windows, scaler, None), seen.labels)
 
@@ -100,19 +125,44 @@ def score_held_out(
     seen: WindowSet,
     held_out: WindowSet,
 ) -> HeldOutScores:
-    """Score held-out windows and measure their distances to the classes of `seen`."""
+    """Score held-out windows and measure their distances to the classes or stages of `seen`."""
     distance = distance_of(data, recipe, scaler, seen)
-    distances = np.zeros(len(held_out), dtype=np.float32)
-    if distance is not None:
-        inputs = scale_windows(held_out.windows, scaler, None)
-        distances = measure_distances(distance, inputs)
-    return HeldOutScores(score_torch(student, scaler, held_out.windows), distances)
+    scored = score_torch(student, scaler, held_out.windows)
+    if distance is None:
+        return HeldOutScores(scored, np.zeros(len(held_out), dtype=np.float32))
+    inputs = scale_windows(held_out.windows, scaler, None)
+    if isinstance(distance, StageDistance):
+        distances = measure_stage_distances(student, distance, inputs)
+        settings = _settings_of(data, held_out)
+        switches = np.zeros(len(held_out), np.bool_) if settings is None else settings.switches
+        shifted = make_shifted(
+            student, distance, inputs, held_out.labels, held_out.groups, switches
+        )
+        return HeldOutScores(scored, distances, shifted)
+    return HeldOutScores(scored, measure_distances(distance, inputs))
+
+
+def join_held_out(
+    parts: Sequence[HeldOutScores], places: Sequence[NDArray[np.int64]]
+) -> HeldOutScores:
+    """Join the scores of the folds.
+
+    Args:
+        parts: Scores of each fold.
+        places: Places of its windows among all; each place is in one fold.
+    """
+    order = np.argsort(np.concatenate(places))
+    return HeldOutScores(
+        np.concatenate([part.scored for part in parts])[order],
+        np.concatenate([part.distances for part in parts])[order],
+        join_shifted([part.shifted for part in parts if part.shifted is not None]),
+    )
 
 
 def calibrate(
     data: DataSet,
     student: nn.Module,
-    distance: ClassDistance | None,
+    distance: ClassDistance | StageDistance | None,
     held_out: WindowSet,
     known: HeldOutScores,
 ) -> tuple[nn.Module, NDArray[np.float32], Calibration]:
@@ -132,16 +182,18 @@ def calibrate(
     if isinstance(answer, NumberAnswer):
         if not answer.has_interval:
             return student, known.scored, Calibration()
-        return student, known.scored, _calibrate_number(data, held_out, known.scored)
-    if distance is None:
+        calibration = _calibrate_number(data, held_out, known)
+        if calibration.familiar is not None and isinstance(distance, StageDistance):
+            student = FamiliarStudent(student, distance)
+        return student, known.scored, calibration
+    if not isinstance(distance, ClassDistance):
         return student, known.scored, Calibration()
     return _calibrate_classes(student, distance, held_out, known)
 
 
-def _calibrate_number(
-    data: DataSet, held_out: WindowSet, scored: NDArray[np.float32]
-) -> Calibration:
+def _calibrate_number(data: DataSet, held_out: WindowSet, known: HeldOutScores) -> Calibration:
     truth, groups, largest = held_out.labels, held_out.groups, data.num_answers - 1
+    scored, familiar = known.scored, None
     late, settings = late_windows(truth, groups, largest), _settings_of(data, held_out)
     interval = fit_interval_by_settings(
         truth[late],
@@ -159,7 +211,10 @@ def _calibrate_number(
         "interval_coverage_all": float(group_weights(groups) @ inside),
         "interval_width": float(group_weights(groups[late]) @ (high - low)[late]),
     }
-    return Calibration(interval=interval, measures=measures)
+    if known.shifted is not None:
+        familiar = fit_familiarity(known.distances, groups, known.shifted, interval, largest)
+        measures["unfamiliar_share"] = familiar.rejects
+    return Calibration(interval=interval, familiar=familiar, measures=measures)
 
 
 def _settings_of(data: DataSet, windows: WindowSet) -> OperatingSettings | None:

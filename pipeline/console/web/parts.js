@@ -75,6 +75,7 @@ const DOUBTS = {
   constant: "A channel does not move",
   rate: "The stream is slower than half of the student's rate",
   "made up": "More than half of the readings were made up by resampling",
+  unfamiliar: "The window is unlike those that the student has learned from",
 };
 
 /** Why the newest score of a device is doubtful. */

@@ -5,19 +5,23 @@ import numpy as np
 import pytest
 
 from models.artifact import read_artifact, write_artifact
-from models.dummy import dummy_draft, dummy_onnx, write_dummy
+from models.dummy import _value, dummy_draft, dummy_onnx, encode_field, write_dummy
 from models.errors import ScoreFailed
 from models.features import pad_front
 from models.features import slice_windows as slice_offline
 from models.session import Student
 from models.tasks.classes import Unknown
 from models.tasks.contract import Scores
+from models.tasks.familiarity import Familiarity
+from models.tasks.rul import RUL
 from models.zoo import zoo_path
 from pipeline.points.scores import decode_scores, points_of
 from pipeline.windows import spec as windowspec
 from pipeline.windows.spec import Window
 from tests.fakes.onedevice import OneDevice
 from tests.fakes.scores import Closed, encode_records, score_closed
+from tests.models.tasks.test_familiarity import AT_TOP
+from tests.models.test_session import with_nodes
 
 
 @pytest.fixture
@@ -69,6 +73,21 @@ def test_a_window_out_of_the_range_of_training_has_its_score_and_a_flag():
     assert record["rul"] == pytest.approx(float(student.score(nonsense.window.values[None]).rul[0]))
     assert record["quality"].startswith("range: T24, T30")
     assert points_of([record])[0].fields[-1] == ("quality", record["quality"])
+
+
+def test_an_unfamiliar_window_is_doubtful_with_a_wide_interval_and_raises_no_alarm(tmp_path):
+    rule = Familiarity(limit=1.0, whole=1.5, rejects=0.03)
+    graph = with_nodes(dummy_draft(), *AT_TOP, extra=encode_field(12, _value("distance", ())))
+    decoding = dummy_draft().decoding.model_copy(update={"familiar": rule})
+    draft = dummy_draft().model_copy(update={"decoding": decoding})
+    student = Student(write_artifact(tmp_path / "a", draft, graph))
+    items = [closed("engine", "e1", seed) for seed in range(5)]
+    scored = score_closed(items, {"engine": student}.get, scored_ms=2000)
+    for record in scored.records:
+        assert record["quality"] == "unfamiliar"
+        assert (record["rul_low"], record["rul_high"]) == (0, 125)
+        assert RUL.is_alarming(record) is None
+    assert "distance" not in scored.records[0]
 
 
 def test_a_batch_has_the_figures_of_its_valid_windows(students):

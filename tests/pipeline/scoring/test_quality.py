@@ -129,6 +129,14 @@ def test_a_slow_rate_and_made_up_readings_are_flagged():
     ]
 
 
+def test_a_window_that_its_student_finds_unfamiliar_is_flagged():
+    said = np.array([False, True, True])
+    found = CHECK.flags(WINDOWS[:3], made_up=np.array([0.0, 0.0, 0.9]), unfamiliar=said)
+    assert found == ["good", "unfamiliar", "made up; unfamiliar"]
+    bare = QualityCheck(DRAFT.model_copy(update={"seen": None}))
+    assert bare.flags(WINDOWS[:3], unfamiliar=said) == ["good", "unfamiliar", "unfamiliar"]
+
+
 def test_flags_are_joined_in_a_fixed_order():
     windows = WINDOWS[:1].copy()
     windows[:, :, 0] -= 273.15

@@ -6,11 +6,13 @@ torch = pytest.importorskip("torch", reason="needs the extra [training]; make te
 from models.artifact import read_artifact  # noqa: E402
 from models.features import scale  # noqa: E402
 from models.session import Student  # noqa: E402
+from models.tasks.familiarity import MAX_DISTANCE  # noqa: E402
 from training.candidate import recipe_of, train_candidate  # noqa: E402
 from training.datasets.dummy import make_dummy  # noqa: E402
 from training.errors import ExportError  # noqa: E402
 from training.export.artifact import MAX_STUDENT_BYTES, PARITY, export_artifact, score_raw  # noqa: E402
 from training.recipes import shipped_recipe  # noqa: E402
+from training.uncertainty.familiarity import FamiliarStudent, StageDistance  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 NAMES = {"rul": "rul-fd001", "activity": "har-waist"}
@@ -82,7 +84,7 @@ class Unequal(torch.nn.Module):
 
 
 def test_no_artifact_is_written_when_the_graph_disagrees(candidate, tmp_path):
-    draft = candidate.artifact.manifest
+    draft = with_one_output(candidate.artifact.manifest)
     if draft.task != "rul":
         return  # one output shape is enough
     with pytest.raises(ExportError, match="no artifact was written"):
@@ -113,7 +115,7 @@ class Rough(torch.nn.Module):
 
 
 def test_rounding_of_float32_passes_and_an_equal_error_of_the_graph_does_not(candidate, tmp_path):
-    draft = candidate.artifact.manifest
+    draft = with_one_output(candidate.artifact.manifest)
     if draft.task != "rul":
         return
     identity = draft.scaler.model_copy(update={"scale": (1.0,) * 14, "offset": (0.0,) * 14})
@@ -127,7 +129,7 @@ def test_rounding_of_float32_passes_and_an_equal_error_of_the_graph_does_not(can
 
 @pytest.mark.parametrize("edgy", [1, 40])
 def test_one_window_on_a_step_of_the_vote_passes_but_not_many(candidate, tmp_path, edgy):
-    draft = candidate.artifact.manifest
+    draft = with_one_output(candidate.artifact.manifest)
     if draft.task != "rul":
         return
     identity = draft.scaler.model_copy(update={"scale": (1.0,) * 14, "offset": (0.0,) * 14})
@@ -143,7 +145,7 @@ def test_one_window_on_a_step_of_the_vote_passes_but_not_many(candidate, tmp_pat
 
 def test_no_artifact_is_written_when_it_is_too_large(candidate, tmp_path):
     huge = torch.nn.Linear(1000, 110)
-    draft = without_features(candidate.artifact.manifest)
+    draft = with_one_output(candidate.artifact.manifest)
     with pytest.raises(ExportError, match="a student may have at most 400000"):
         export_artifact(Large(huge), draft, candidate.held_out.windows, tmp_path / "a")
     assert not (tmp_path / "a").exists()
@@ -176,12 +178,27 @@ def test_a_student_of_classes_gives_features_and_the_manifest_says_where_known_o
     assert manifest.metrics["examples"]["examples_misnamed"] <= 0.1
 
 
-def without_features(draft):
-    if getattr(draft.decoding, "features", None) is None:
-        return draft
-    return draft.model_copy(
-        update={"decoding": draft.decoding.model_copy(update={"features": None})}
-    )
+def with_one_output(draft):
+    extra = {"features", "familiar"} & set(type(draft.decoding).model_fields)
+    decoding = draft.decoding.model_copy(update=dict.fromkeys(extra))
+    return draft.model_copy(update={"decoding": decoding})
+
+
+def test_no_artifact_is_written_when_the_distance_disagrees(candidate, tmp_path):
+    draft = candidate.artifact.manifest
+    if draft.task != "rul":
+        return
+
+    class Odd(StageDistance):
+        def forward(self, windows, apart=None):
+            found = super().forward(windows, apart) + float(torch.jit.is_tracing())
+            return found.clamp(0, MAX_DISTANCE)
+
+    distance = Odd(np.zeros((1, 14)), np.ones((1, 14)))
+    student = FamiliarStudent(Step(), distance)
+    with pytest.raises(ExportError, match="distance to what was learned"):
+        export_artifact(student, draft, candidate.held_out.windows, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 class Large(torch.nn.Module):
