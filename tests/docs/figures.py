@@ -34,6 +34,7 @@ PAGES = {
     "docs/howto/name-activity.md": ("docs/results/naming.md",),
     "docs/knowledge-pruning.md": (
         "docs/results/knowledge_pruning.md",
+        "docs/results/naming.md",
         "docs/results/paper_ground.md",
     ),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),

@@ -164,11 +164,16 @@ def _pairs(known_as: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         if not equals or not label or not sentence.strip():
             msg = f"--known-as {text!r}: write LABEL=SENTENCE, such as S3='a person sits still'"
             raise NamingError(msg)
-        found[label] = (*found.get(label, ()), *(describe_label(sentence) or (sentence.strip(),)))
+        found[label] = (
+            *found.get(label, ()),
+            *(describe_label(sentence, whole=True) or (sentence.strip(),)),
+        )
     return found
 
 
 def _show(found: Extension, activity: str, misnamed: float) -> None:
+    for label, sentences in found.described.items():
+        click.echo(f"{label}: {'; '.join(sentences)}")
     for note in found.notes:
         click.echo(f"note: {note}")
     labels = found.artifact.manifest.decoding.labels  # type: ignore[attr-defined]

@@ -43,7 +43,7 @@ from training.naming.names import (
 from training.scoring import score_scaled
 from training.students.movement import Movement
 from training.teachers.anchors import compute_anchors
-from training.teachers.facts import fact_table, read_facts
+from training.teachers.facts import compared_facts, fact_row, fact_table
 from training.teachers.lexicon import describe_label
 from training.teachers.prompts import SENTENCES_APART
 from training.windows import WindowSet, hold_out_groups
@@ -53,6 +53,7 @@ __all__ = ["Encode", "Extension", "describe_all", "encode_text", "extend_student
 _LEAST_GAP = 1.5  # standard deviations within a class, mean over the views
 _LEAST_RECALL = 0.5  # if the prediction were exact
 _LEARNED_FROM = 0.75  # of the share: people that the encoder has learned from look too familiar
+_FEW_PEOPLE = 4
 _HOLD_OUT = 0.3  # of the people, where the student held out none
 _PARITY = 1e-4
 _TEXT_WEIGHT = 1.0  # example windows that a centre predicted from a text counts for
@@ -70,6 +71,7 @@ class Extension:
         newly_unknown: Share of these windows that become unknown.
         nearest: Known activity that the new one resembles most.
         if_right: Share of its windows that get the name if they lie where it is predicted.
+        described: Labels and the sentences that stand for them, the new one last.
         notes: Sentences for people.
     """
 
@@ -79,6 +81,7 @@ class Extension:
     newly_unknown: float
     nearest: str
     if_right: float
+    described: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
 
@@ -155,8 +158,9 @@ def extend_student(
     decoding, notes = _check(manifest, data, activity, sentences), []
     descriptions = describe_all(decoding.labels, known_as)
     known = Described(fact_table(descriptions), encode(descriptions))
-    new = Described(fact_table([sentences]), encode([sentences]))
-    if not read_facts(sentences):
+    facts = compared_facts(sentences, dict(zip(decoding.labels, known.facts, strict=True)))
+    new = Described(fact_row(facts)[None], encode([sentences]))
+    if not facts:
         notes.append(
             "the description contains no word about strength, rhythm, impacts, posture or turns "
             "that the rules know, so only the text model places it"
@@ -167,6 +171,12 @@ def extend_student(
         notes.append(
             "the student has learned from all people of these data, so the margin is set on "
             "people that it knows and aims at three quarters of the share"
+        )
+    people = len(np.unique(held_out.groups))
+    if people < _FEW_PEOPLE:
+        notes.append(
+            f"the margin is set on {people} held-out {data.group_word}s only, so the share of "
+            "misnamed windows of others may be larger"
         )
     if decoding.features is None:
         notes.append(
@@ -204,7 +214,10 @@ def extend_student(
         trial.self_test()
         lost = _check_scores(Student(artifact), trial, named, kept, held_out.windows, activity)
     written = write_artifact(folder, draft, onnx_bytes)
-    return Extension(written, left, alarms, lost, nearest, if_right, tuple(notes))
+    described = dict(
+        zip((*decoding.labels, activity), (*descriptions, tuple(sentences)), strict=True)
+    )
+    return Extension(written, left, alarms, lost, nearest, if_right, described, tuple(notes))
 
 
 def _check(

@@ -50,7 +50,9 @@ _RIDGE = {MOVEMENT: 0.05, FEATURES: 0.3}
 _NOISE = {MOVEMENT: 0.03, FEATURES: 0.1}
 _WIDTH = {MOVEMENT: 0.03, FEATURES: 0.3}
 _TEXT_SHARE = 0.1
-_ERRORS = 1.0  # standard errors of the mean over people; see `fit_margin`
+# Standard errors of the mean over people (`fit_margin`): one, or where very few are held out what
+# Student's t makes of it.
+_ERRORS = {1: 0.0, 2: 1.84, 3: 1.32}
 _USUAL = 0.95  # quantile of the scores of known windows that is the unit of a view's score
 
 
@@ -164,8 +166,8 @@ def fit_margin(scores: Floats, groups: NDArray[np.int64], share: float) -> float
     people = [np.sort(scores[groups == group]) for group in np.unique(groups)]
     for margin in np.sort(scores)[int(len(scores) * (1 - 2 * share)) :]:
         beyond = [1 - np.searchsorted(some, margin, side="right") / len(some) for some in people]
-        error = np.std(beyond, ddof=1) / np.sqrt(len(beyond)) if len(beyond) > 1 else 0.0
-        if np.mean(beyond) + _ERRORS * error <= share:
+        error = np.std(beyond, ddof=min(len(beyond) - 1, 1)) / np.sqrt(len(beyond))
+        if np.mean(beyond) + _ERRORS.get(len(beyond), 1.0) * error <= share:
             return float(margin)
     return float(scores.max())
 

@@ -9,12 +9,12 @@ an activity without examples lie.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FACTS", "fact_table", "read_facts"]
+__all__ = ["FACTS", "compared_facts", "fact_row", "fact_table", "read_facts"]
 
 FACTS = {
     "motion": "strength of the movement: 0 still, 0.5 as in walking, 1 violent",
@@ -134,6 +134,18 @@ _RULES: tuple[tuple[str, float, str], ...] = (
         r"transition|once|sudden\w*)\b",
     ),
 )
+# fact, difference, words before "than LABEL"
+_COMPARISONS: tuple[tuple[str, float, str], ...] = (
+    ("motion", 0.25, r"stronger|more (vigorous|energetic|intense|strenuous|movement|motion)"),
+    ("motion", -0.25, r"weaker|gentler|calmer|less (vigorous|energetic|intense|movement|motion)"),
+    ("rhythm", 0.25, r"faster|quicker|brisker"),
+    ("rhythm", -0.25, r"slower"),
+    ("impacts", 0.3, r"harder|heavier"),
+    ("impacts", -0.3, r"softer|smoother|lighter"),
+    ("tilt", 0.3, r"more (tilted|inclined|bent)|leaning more"),
+    ("tilt", -0.3, r"more upright|less (tilted|inclined|bent)"),
+    ("turn", 0.5, r"more (turns|turning|rotation)"),
+)
 _PATTERNS = tuple((fact, value, re.compile(pattern)) for fact, value, pattern in _RULES)
 _DEFAULTS = {"motion": 0.4, "rhythm": 0.0, "impacts": 0.0, "tilt": 0.1}
 
@@ -160,5 +172,46 @@ def read_facts(sentences: Sequence[str]) -> dict[str, float]:
 
 def fact_table(descriptions: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """Read the facts of many descriptions: `[descriptions, facts]`, in the order of `FACTS`."""
-    rows = [read_facts(sentences) for sentences in descriptions]
-    return np.array([[row.get(fact, _DEFAULTS.get(fact, 0.0)) for fact in FACTS] for row in rows])
+    return np.array([fact_row(read_facts(sentences)) for sentences in descriptions])
+
+
+def fact_row(facts: Mapping[str, float]) -> NDArray[np.float64]:
+    """Order facts as in `FACTS`; those that are absent get the value of an ordinary activity."""
+    return np.array([facts.get(fact, _DEFAULTS.get(fact, 0.0)) for fact in FACTS])
+
+
+def compared_facts(
+    sentences: Sequence[str], known: Mapping[str, NDArray[np.float64]]
+) -> dict[str, float]:
+    """Read facts as `read_facts` does, and from comparisons with known labels.
+
+    "like WALKING" takes all facts of the label that no other sentence mentions; "stronger than
+    WALKING" takes one and changes it.
+
+    Args:
+        sentences: Description of the new activity.
+        known: Facts `[facts]` of the known labels.
+
+    >>> row = np.full(len(FACTS), 0.5)
+    >>> compared_facts(["stronger and slower than WALKING"], {"WALKING": row})
+    {'motion': 0.75, 'rhythm': 0.25}
+    """
+    alike, apart, plain = dict[str, float](), dict[str, float](), []
+    for sentence in sentences:
+        text = sentence.lower().replace("_", " ")
+        for label in sorted(known, key=len, reverse=True):  # "walking upstairs" before "walking"
+            name = re.escape(label.lower().replace("_", " "))
+            own = dict(zip(FACTS, known[label].tolist(), strict=True))
+            if re.search(rf"\bthan {name}\b", text):
+                apart |= {
+                    fact: own[fact] + change
+                    for fact, change, words in _COMPARISONS
+                    if re.search(rf"\b({words})\b", text)
+                }
+                break
+            if re.search(rf"\blike {name}\b", text):
+                alike |= own
+                break
+        else:
+            plain.append(sentence)
+    return alike | read_facts(plain) | apart

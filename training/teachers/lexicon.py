@@ -15,6 +15,7 @@ from training.teachers.prompts import PROMPTS, SENTENCES_APART
 
 __all__ = ["describe_label", "known_activities"]
 
+_SMALL = ("", "a", "an", "the", "on", "of", "and")  # words of labels that say nothing
 # name -> synonyms
 _SYNONYMS = {
     "walking": "walk|walking|ambulating|strolling|stroll|gait|walking around",
@@ -159,27 +160,42 @@ def known_activities() -> tuple[str, ...]:
     return tuple(sorted({sentences[0] for sentences in _lexicon().values()}))
 
 
-def describe_label(label: str) -> tuple[str, ...] | None:
-    """Look up a label; None if it isn't known.
+def describe_label(label: str, *, whole: bool = False) -> tuple[str, ...] | None:
+    """Look up a label: its whole name, or the longest known name in it; None if there is none.
+
+    Args:
+        label: The label.
+        whole: Only its whole name counts, so that a sentence is not taken for a name.
 
     >>> describe_label("WALKING_UPSTAIRS")[0]
     'a person climbs stairs, step by step upwards'
+    >>> describe_label("Jump front & back (20x)") == describe_label("jumping")
+    True
     >>> describe_label("stage 3") is None
     True
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
-    name = re.sub(r"[\W_]+", " ", spaced).strip().lower()
-    return _lexicon().get(re.sub(r" (a|the|on|an) ", " ", name), _lexicon().get(name))
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"\(.*?\)", " ", label))
+    words = [word for word in re.split(r"[\W_]+", spaced.lower()) if word not in _SMALL]
+    for count in range(len(words), len(words) - 1 if whole else 0, -1):
+        for first in range(len(words) - count + 1):
+            found = _lexicon().get(" ".join(words[first : first + count]))
+            if found is not None:
+                return found
+    return None
 
 
 @cache
 def _lexicon() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for synonyms, sentences in _OTHERS.items():
-        found |= dict.fromkeys(synonyms.split("|"), sentences)
+        found |= dict.fromkeys(map(_plain, synonyms.split("|")), sentences)
     for prompts, names in _FROM_PROMPTS.items():
         for name, text in zip(names, PROMPTS[prompts], strict=True):
             if name:
                 known = (name, *_SYNONYMS[name].split("|"))
-                found |= dict.fromkeys(known, tuple(text.split(SENTENCES_APART)))
+                found |= dict.fromkeys(map(_plain, known), tuple(text.split(SENTENCES_APART)))
     return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(word for word in name.split() if word not in _SMALL)

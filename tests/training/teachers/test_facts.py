@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.teachers.facts import FACTS, fact_table, read_facts
+from training.teachers.facts import FACTS, compared_facts, fact_table, read_facts
 from training.teachers.lexicon import describe_label, known_activities
 
 
@@ -39,10 +39,28 @@ def test_facts_lie_within_their_scales():
 
 @pytest.mark.parametrize(
     "label",
-    ["WALKING_UPSTAIRS", "WalkingUpstairs", "walking-upstairs", "Upstairs", "climbing stairs"],
+    [
+        "WALKING_UPSTAIRS",
+        "WalkingUpstairs",
+        "walking-upstairs",
+        "Upstairs (2 floors)",
+        "climbing the stairs",
+    ],
 )
 def test_a_label_is_found_however_it_is_written(label):
     assert describe_label(label) == describe_label("walking upstairs")
+
+
+def test_a_comparison_starts_from_the_facts_of_the_known_label():
+    known = {"WALKING": np.full(len(FACTS), 0.4), "WALKING_UPSTAIRS": np.full(len(FACTS), 0.8)}
+    found = compared_facts(["stronger and faster than WALKING"], known)
+    assert found == pytest.approx({"motion": 0.65, "rhythm": 0.65})
+    like = compared_facts(
+        ["like walking upstairs", "slower than walking upstairs", "the trunk is horizontal"], known
+    )
+    assert len(like) == len(FACTS)
+    assert like["rhythm"] == pytest.approx(0.55)
+    assert (like["impacts"], like["tilt"]) == (0.8, 1.0)
 
 
 def test_an_unusual_label_has_no_description():
