@@ -11,6 +11,7 @@ import click
 
 from deploy.commands.modelextend import extend
 from deploy.commands.modelrulings import COMMANDS, failing, show_accepted, show_rulings
+from deploy.commands.modelstress import stress
 from deploy.settings.errors import exit_on_invalid_settings
 from deploy.settings.settings import GatewaySettings
 from ingest.clock import now_ms
@@ -278,7 +279,7 @@ def _described(event: Move | Ruling) -> str:
     return f"{version} ({event.reason})" if event.reason else version
 
 
-for _command in (extend, *COMMANDS):
+for _command in (extend, stress, *COMMANDS):
     models.add_command(_command)
 
 

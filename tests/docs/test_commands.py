@@ -81,6 +81,10 @@ def test_commands_on_pages_exist(page: Path) -> None:
             from training.naming.command import extend
 
             flaws.append(_flaw(words[3:], extend))
+        elif words[:3] == ["kpstream", "models", "stress"]:  # likewise
+            from training.stress.command import main as stress
+
+            flaws.append(_flaw(words[3:], stress))
         elif words[0] == "kpstream":
             flaws.append(_flaw(words[1:], kpstream))
         elif words[0] == "train-redistill":

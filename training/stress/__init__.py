@@ -10,7 +10,7 @@ table.
 Files, in order: `stresses` (functions of windows), `runs` (continuous readings, other rates, lost
 readings), `plan` (which stresses apply to a student, how strong), `measure` (one row of the table),
 `material` (what is stressed), `table` (the rows as JSON and Markdown), `command`
-(`python -m training.stress`).
+(`kpstream models stress`).
 """
 
 __all__: list[str] = []

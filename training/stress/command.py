@@ -1,6 +1,6 @@
-"""`python -m training.stress`: stress tests of a student of your own, on your own data.
+"""`kpstream models stress`: stress tests of a student of your own, on your own data.
 
-    python -m training.stress har-waist --data my-data/dataset.toml
+    kpstream models stress har-waist --data my-data/dataset.toml
 
 The data should be of people, machines or times that the student has not learned from: the test part
 of the description, where it has one.
@@ -15,8 +15,9 @@ import click
 import numpy as np
 
 from models.artifact import Artifact, read_artifact
-from models.errors import ModelError
+from models.errors import ModelError, VersionMissing
 from models.manifest import Manifest
+from models.registry import Registry
 from models.session import Student
 from models.tasks.registry import find_task
 from models.zoo import list_zoo, zoo_path
@@ -42,20 +43,28 @@ __all__ = ["main"]
     help="Description of the data (.toml).",
 )
 @click.option("--every", type=click.IntRange(1), default=1, help="Forecasts: each n-th window.")
+@click.option(
+    "--registry",
+    type=click.Path(path_type=Path),
+    default=Path.home() / ".local" / "state" / "kpstream" / "registry",
+    show_default="that of the gateway",
+    help="Registry folder.",
+)
 @click.option("--results", type=click.Path(path_type=Path), help="Also write this JSON file.")
-def main(student: str, data: Path, every: int, results: Path | None) -> None:
+def main(student: str, data: Path, every: int, registry: Path, results: Path | None) -> None:
     """Measure STUDENT under stress and print the table.
 
-    STUDENT is the folder of an artifact, or the name of a student that ships with kpstream. The
-    test part of the data is used, or all of them if the description has none.
+    STUDENT is the folder of an artifact, a student of the registry (its stable version), or one
+    that ships with kpstream. The test part of the data is used, or all of them if the description
+    has none.
     """
     try:
-        artifact = _read_student(student)
+        artifact = _read_student(student, Registry(registry))
         manifest = artifact.manifest
         material, compute = _read_material(data, manifest, every)
         rows = measure_stresses([Student(artifact)], material, compute)
     except (TrainingError, ModelError, ValueError) as exc:
-        click.echo(f"training.stress: {exc}", err=True)
+        click.echo(f"kpstream models stress: {exc}", err=True)
         sys.exit(2)
     measure = find_task(manifest.task).headline.name
     found = Stressed(measure, {manifest.name: artifact.digest}, len(material.plain), rows)
@@ -64,10 +73,18 @@ def main(student: str, data: Path, every: int, results: Path | None) -> None:
     click.echo(f"{manifest.name}, {found.windows} windows of {data}\n\n{stress_table(found)}")
 
 
-def _read_student(student: str) -> Artifact:
-    if not Path(student).exists() and student in list_zoo():
+def _read_student(student: str, registry: Registry) -> Artifact:
+    if (Path(student) / "manifest.json").is_file():
+        return read_artifact(Path(student))
+    if student in registry.names():
+        pointer = registry.read_stable(student)
+        version = pointer.version if pointer else registry.list_versions(student)[-1]
+        return registry.read(student, version)
+    if student in list_zoo():
         return read_artifact(zoo_path(student))
-    return read_artifact(Path(student))
+    known = ", ".join(registry.names()) or "nothing"
+    msg = f"there is no student {student!r}; {registry.root} has: {known}"
+    raise VersionMissing(msg)
 
 
 def _read_material(data: Path, manifest: Manifest, every: int) -> tuple[Material, Compute | None]:

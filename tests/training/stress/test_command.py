@@ -1,4 +1,4 @@
-"""`python -m training.stress`: a student of one's own on one's own data, and what it refuses."""
+"""`kpstream models stress`: a student of one's own on one's own data, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from deploy.cli import main as kpstream
 from models.artifact import write_artifact
 from models.describe import describe_seen
 from models.dummy import dummy_draft, dummy_onnx
 from models.manifest import Channel, Draft, Scaler, WindowShape
+from models.registry import Registry
 from tests.training.datasets.own_files import write_people
 from training.datasets.dummy_series import make_dummy_series
 from training.datasets.own import read_own
@@ -65,8 +67,24 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     code, text = run("rul-fd001", "--data", str(description))
     assert code == 2
     assert "is for the task activity, and rul-fd001 answers rul" in text
-    code, text = run(str(tmp_path / "nothing"), "--data", str(description))
+    registry = ("--registry", str(tmp_path / "registry"))
+    code, text = run("nobody", "--data", str(description), *registry)
     assert code == 2
+    assert "there is no student 'nobody'" in text
+
+
+def test_a_student_of_the_registry_is_taken_before_one_that_ships(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`deploy` starts it as a program, with the registry of the group."""
+    description = write_people(tmp_path)
+    registry = Registry(tmp_path / "registry")
+    registry.publish(write_student(tmp_path / "student", description), stable=True)
+    words = ["models", "--registry", str(registry.root), "stress", "yard"]
+    with pytest.raises(SystemExit) as ended:
+        kpstream([*words, "--data", str(description)])
+    assert ended.value.code == 0
+    assert "yard, " in capfd.readouterr().out
 
 
 def test_a_missing_stretch_in_a_series_is_refused() -> None:
