@@ -109,6 +109,7 @@ class _Scorer:
     def __init__(self, student: Student, compute: Compute, fewest: int) -> None:
         self.name = student.manifest.name
         self._student = student
+        self._answer = find_task(student.manifest.task).answer
         self._check = QualityCheck(student.manifest)
         self._compute = compute
         self._fewest = fewest
@@ -118,7 +119,8 @@ class _Scorer:
         if not len(cut):
             return Measured(None, 0.0, None)
         scores = self._student.score(cut.windows)
-        qualities = self._check.flags(cut.windows, cut.rates_hz, cut.made_up)
+        lost = self._answer.unfamiliar(scores)
+        qualities = self._check.flags(cut.windows, cut.rates_hz, cut.made_up, lost)
         flagged = np.array([quality != GOOD for quality in qualities]) | _unknown(scores)
         rest = scores.valid & ~flagged
         return Measured(
