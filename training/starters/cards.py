@@ -169,6 +169,14 @@ def _card(manifest: Manifest) -> str:
             f"`unknown` below a probability of {unknown.threshold:.3f}, which rejected "
             f"{unknown.rejects:.1%} of known windows at calibration."
         )
+    familiar = getattr(manifest.decoding, "familiar", None)
+    if familiar is not None:
+        lines.append(
+            f"- **Familiarity**: `unfamiliar` beyond a distance of {familiar.limit:.2f}, as "
+            f"{familiar.rejects:.1%} of the windows of new engines were at calibration, and "
+            f"{manifest.metrics['test']['unfamiliar_share']:.1%} of those of the test; from "
+            f"{familiar.whole:.2f} on the interval is the whole range."
+        )
     if isinstance(manifest.decoding, ForecastDecoding):
         decoding = manifest.decoding
         lines.append(

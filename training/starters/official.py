@@ -44,8 +44,9 @@ def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
 
     Returns:
         The measures of the task that have a direction. For numbers also the share of truths inside
-        the interval and its mean width; for classes the calibration error, the error that exact
-        probabilities would have on as many windows, and the share of windows called unknown.
+        the interval, its mean width, and the share of unfamiliar windows; for classes the
+        calibration error, the error that exact probabilities would have on as many windows, and the
+        share of windows called unknown.
     """
     truth = windows.labels
     scores = student.score(windows.windows)
@@ -66,6 +67,8 @@ def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
             "interval_coverage": float(np.mean(inside)),
             "interval_width": float(np.mean(scores.high - scores.low)),
         }
+        if scores.unfamiliar is not None:
+            measures["unfamiliar_share"] = float(np.mean(scores.unfamiliar))
     return measures | {"windows": float(len(truth))}
 
 

@@ -15,6 +15,7 @@ from training.datasets.cmapss import describe_cmapss
 from training.datasets.dummy import make_dummy
 from training.recipes import shipped_recipe
 from training.starters import build as starters
+from training.starters.cards import card_tables
 from training.starters.official import measure_windows
 from training.windows import WindowSet, join_windows
 
@@ -63,6 +64,9 @@ def test_a_student_and_its_eight_bit_form_are_built_with_all_their_measures(made
     assert parts == metrics["test"]["windows"]
     assert (small.manifest.name, whole.manifest.name) == ("rul-fd001-int8", "rul-fd001")
     assert small.manifest.interval == whole.manifest.interval
+    assert small.manifest.decoding.familiar == whole.manifest.decoding.familiar is not None
+    assert 0 <= metrics["test"]["unfamiliar_share"] <= 1
+    assert "- **Familiarity**" in card_tables([whole.manifest], {})
     apart = small.manifest.metrics["apart_from_float32"]
     assert 0 < apart["mean"] <= apart["largest"]
     again = starters.build("rul-fd001", tmp_path, zoo, tmp_path / "scratch", console)
