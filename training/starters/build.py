@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -50,6 +50,9 @@ from training.starters.stress import RESULTS, stress_shipped
 from training.stress.table import read_stressed, stress_table, write_stressed
 from training.uncertainty.anchors import features_again
 from training.windows import WindowSet, digest_windows, hold_out_groups
+
+if TYPE_CHECKING:  # it needs torch, which the tables do not
+    from training.candidate import Candidate
 
 __all__ = ["STUDENTS", "Spec", "build", "read_data"]
 
@@ -144,7 +147,7 @@ def build(name: str, data: Path, zoo: Path, scratch: Path, console: Console) -> 
         raise TrainingError(msg)
     trained = candidate.artifact
     full = read_data(name, data, with_test=True)
-    metrics = _measure_all(Student(trained), full)
+    metrics = _measure_all(Student(trained), full) | _out_of_fold_by_subset(known, candidate)
     whole = _install(trained, zoo / name, trained.onnx_bytes, name=name, metrics=metrics)
     small = _install_small(whole, known, full, zoo, float_inputs=STUDENTS[name].float_inputs)
     return [whole, small]
@@ -185,6 +188,26 @@ def _own_features(student: Student, known: DataSet, recipe: Recipe) -> Decoding:
         learned, known_ones = learned.without_groups(groups), known_ones.of_groups(groups)
     features = features_again(student, decoding.features, learned, known_ones)
     return decoding.model_copy(update={"features": features})
+
+
+def _out_of_fold_by_subset(data: DataSet, candidate: Candidate) -> dict[str, dict[str, float]]:
+    """Error and coverage of each joined subset, of engines that neither taught nor calibrated."""
+    from training.uncertainty.fit import covered, late_share
+
+    names, windows = data.name.split("+"), candidate.held_out
+    if len(names) == 1:
+        return {}
+    inside, largest, found = covered(data, windows, candidate.scored), data.num_answers - 1, {}
+    for index, name in enumerate(names):
+        own = windows.groups // _SUBSETS == index
+        error = data.contract.headline.compute(windows.labels[own], candidate.scored[own])
+        share = late_share(inside[own], windows.where(own), largest)
+        found[f"out_of_fold {name}"] = {
+            data.contract.headline.name: float(f"{error:.6g}"),
+            "interval_coverage": float(f"{share:.6g}"),
+            "windows": float(own.sum()),
+        }
+    return found
 
 
 def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]:

@@ -59,8 +59,10 @@ __all__ = [
     "Calibration",
     "HeldOutScores",
     "calibrate",
+    "covered",
     "distance_of",
     "join_held_out",
+    "late_share",
     "score_held_out",
 ]
 
@@ -205,9 +207,9 @@ def _calibrate_number(data: DataSet, held_out: WindowSet, known: HeldOutScores) 
     )
     switches = None if settings is None else settings.switches
     low, high = (end.clip(0, largest) for end in interval_ends(interval, scored, switches))
-    inside = cross_coverage(truth, scored, groups, settings, max_rul=largest, level=LEVEL)
+    inside = covered(data, held_out, scored)
     measures = {
-        "interval_coverage": float(group_weights(groups[late]) @ inside[late]),
+        "interval_coverage": late_share(inside, held_out, largest),
         "interval_coverage_all": float(group_weights(groups) @ inside),
         "interval_width": float(group_weights(groups[late]) @ (high - low)[late]),
     }
@@ -215,6 +217,26 @@ def _calibrate_number(data: DataSet, held_out: WindowSet, known: HeldOutScores) 
         familiar = fit_familiarity(known.distances, groups, known.shifted, interval, largest)
         measures["unfamiliar_share"] = familiar.rejects
     return Calibration(interval=interval, familiar=familiar, measures=measures)
+
+
+def covered(data: DataSet, windows: WindowSet, scored: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which truths lie in intervals that were calibrated on other groups, `[n]`.
+
+    Args:
+        data: Data of a student of numbers.
+        windows: Windows, labels and groups.
+        scored: Numbers `[n]` of students that have not seen the windows.
+    """
+    settings, largest = _settings_of(data, windows), data.num_answers - 1
+    return cross_coverage(
+        windows.labels, scored, windows.groups, settings, max_rul=largest, level=LEVEL
+    )
+
+
+def late_share(inside: NDArray[np.bool_], windows: WindowSet, largest: int) -> float:
+    """Compute the share of `inside` in the last part of each life; groups weigh the same."""
+    late = late_windows(windows.labels, windows.groups, largest)
+    return float(group_weights(windows.groups[late]) @ inside[late])
 
 
 def _settings_of(data: DataSet, windows: WindowSet) -> OperatingSettings | None:

@@ -59,7 +59,15 @@ def test_a_student_and_its_eight_bit_form_are_built_with_all_their_measures(made
     assert sorted(path.name for path in zoo.iterdir()) == ["rul-fd001", "rul-fd001-int8"]
     assert read_artifact(zoo / "rul-fd001").digest == whole.digest
     metrics = whole.manifest.metrics
-    assert set(metrics) == {"out_of_fold", "calibration", "test", "test A", "test B", "latency"}
+    subsets = {"out_of_fold A", "out_of_fold B", "test A", "test B"}
+    assert set(metrics) == {"out_of_fold", "calibration", "test", "latency", *subsets}
+    rows = [metrics[f"out_of_fold {name}"] for name in "AB"]
+    share = np.mean([row["interval_coverage"] for row in rows])  # as many engines in each
+    assert share == pytest.approx(metrics["calibration"]["interval_coverage"], abs=1e-5)
+    assert f"| rul-fd001 on A |  | **{metrics['test A']['rmse']:.2f}**" in (
+        card := card_tables([whole.manifest], {})
+    )
+    assert f"| {100 * rows[0]['interval_coverage']:.1f} % |" in card
     parts = metrics["test A"]["windows"] + metrics["test B"]["windows"]
     assert parts == metrics["test"]["windows"]
     assert (small.manifest.name, whole.manifest.name) == ("rul-fd001-int8", "rul-fd001")
