@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
-from models.tasks.fields import Count, Float32, Frozen
+from models.tasks.fields import Count, Float32, Frozen, Growing
 
 __all__ = [
+    "FARTHEST",
     "FEATURES",
     "MAX_FEATURES",
     "MAX_SAMPLE",
     "ClassFeatures",
+    "SampleStatistics",
     "pack_classes",
+    "pack_floats",
     "pack_vectors",
 ]
 
@@ -29,6 +32,8 @@ FEATURES = "features"
 """Name of the output."""
 MAX_FEATURES = 512
 """Most numbers of a feature."""
+FARTHEST = 6.0
+"""Largest standardised statistic: a few odd readings must not decide alone."""
 MAX_SAMPLE = 1024
 """Most known windows in a manifest."""
 _STEPS = 127
@@ -41,7 +46,33 @@ Packed = Annotated[
 Weight = Annotated[Float32, Field(ge=0, le=1000)]
 
 
-class ClassFeatures(Frozen):
+class SampleStatistics(Frozen):
+    """Plain statistics of the known windows (`models.windowstatistics`), beside their features.
+
+    Attributes:
+        middle: Mean of each statistic among training windows, [statistics], packed (`pack_floats`).
+        spread: Its standard deviation there, packed.
+        values: Statistics of the sample in these units, limited to 6 of them, [n, statistics],
+            packed (`pack_vectors`) after division by 6.
+    """
+
+    middle: Packed
+    spread: Packed
+    values: Packed
+
+    def standardised(self, statistics: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Bring statistics [n, statistics] into these units."""
+        middle, spread = _floats(self.middle), _floats(self.spread)
+        found: NDArray[np.float64] = np.clip((statistics - middle) / spread, -FARTHEST, FARTHEST)
+        return found
+
+    def sample(self) -> NDArray[np.float64]:
+        """The statistics of the sample, [n, statistics]."""
+        found: NDArray[np.float64] = FARTHEST * _vectors(self.values, len(_floats(self.middle)))
+        return found
+
+
+class ClassFeatures(Growing):
     """Output `features` [batch, size], vectors of length 1, and known windows in their space.
 
     Attributes:
@@ -52,6 +83,8 @@ class ClassFeatures(Frozen):
             learned from many people than where it was derived from a text.
         sample: Features of known windows [n, size], packed.
         sample_classes: Their classes [n], packed (`pack_classes`).
+        sample_people: Their people [n], packed; a margin holds for people it was not found on.
+        statistics: Statistics of the sample; without them, features alone decide.
         share: Share of known windows of other people that may get a name from examples, at most.
         sample_share: Share of the sample that may get it, so that `share` holds for other people.
         softness: Divides an anchor's lead over its margin, so that probabilities are calibrated.
@@ -66,6 +99,8 @@ class ClassFeatures(Frozen):
     share: Annotated[Float32, Field(gt=0, lt=1)]
     sample_share: Annotated[Float32, Field(gt=0, lt=1)]
     softness: Annotated[Float32, Field(gt=0)]
+    sample_people: Packed | None = None
+    statistics: SampleStatistics | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassFeatures:
@@ -77,6 +112,16 @@ class ClassFeatures(Frozen):
             found = len(_unpacked(getattr(self, name)))
             if found != rows * self.size:
                 msg = f"{name} has {found} numbers instead of {rows} times {self.size}"
+                raise ValueError(msg)
+        people = self.sample_people
+        if people is not None and len(_unpacked(people)) != count:
+            msg = f"sample_people has {len(_unpacked(people))} numbers for {count} windows"
+            raise ValueError(msg)
+        if self.statistics is not None:
+            each = len(_floats(self.statistics.middle))
+            sizes = len(_floats(self.statistics.spread)), len(_unpacked(self.statistics.values))
+            if sizes != (each, each * count):
+                msg = f"statistics has {sizes} numbers for {each} statistics of {count} windows"
                 raise ValueError(msg)
         if max(_unpacked(self.sample_classes)) >= classes:
             msg = f"sample_classes has a class above the last one, {classes - 1}"
@@ -91,9 +136,24 @@ class ClassFeatures(Frozen):
         """The features of the sample, [n, size]."""
         return _vectors(self.sample, self.size)
 
+    def people(self) -> NDArray[np.int64]:
+        """Person of each window of the sample, [n]; all of one where nobody has told."""
+        if self.sample_people is None:
+            return np.zeros(len(_unpacked(self.sample_classes)), dtype=np.int64)
+        return np.frombuffer(_unpacked(self.sample_people), np.uint8).astype(np.int64)
+
     def sample_labels(self) -> NDArray[np.int64]:
         """Class of each window of the sample, [n]."""
         return np.frombuffer(_unpacked(self.sample_classes), np.uint8).astype(np.int64)
+
+
+def pack_floats(values: NDArray[np.floating]) -> str:
+    """Pack numbers [n] in four bytes each.
+
+    >>> pack_floats(np.array([0.5]))
+    'AAAAPw=='
+    """
+    return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
 def pack_vectors(vectors: NDArray[np.floating]) -> str:
@@ -118,6 +178,14 @@ def pack_classes(classes: NDArray[np.int64]) -> str:
 def _vectors(packed: str, size: int) -> NDArray[np.float64]:
     steps = np.frombuffer(_unpacked(packed), np.int8).reshape(-1, size)
     return steps.astype(np.float64) / _STEPS
+
+
+def _floats(packed: str) -> NDArray[np.float64]:
+    data = _unpacked(packed)
+    if len(data) % 4:
+        msg = f"{len(data)} bytes are no numbers of four bytes"
+        raise ValueError(msg)
+    return np.frombuffer(data, "<f4").astype(np.float64)
 
 
 def _unpacked(packed: str) -> bytes:

@@ -52,6 +52,7 @@ class Example:
         label: What people call it.
         recv_ms: When the label was received, epoch milliseconds.
         features: Features of the windows, [n, size].
+        windows: The windows, [n, length, channels] in raw units.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Example:
     label: str
     recv_ms: int
     features: NDArray[np.float32]
+    windows: NDArray[np.float32]
 
 
 class StreamAnchors:
@@ -87,13 +89,14 @@ class StreamAnchors:
         return len(self._own) + (self._shared is not None)
 
     def parts(
-        self, senders: Sequence[Device], scores: ClassScores
+        self, senders: Sequence[Device], scores: ClassScores, windows: NDArray[np.float32]
     ) -> Iterator[tuple[NDArray[np.intp], ClassScores]]:
         """Rows with their scores, grouped by the anchors that hold for them.
 
         Args:
             senders: Site and device of each row.
             scores: Scores of the student, with features.
+            windows: The windows, [n, length, channels] in raw units.
         """
         groups: dict[Device | None, list[int]] = {}
         for row, sender in enumerate(senders):
@@ -102,7 +105,7 @@ class StreamAnchors:
             chosen = np.array(rows, dtype=np.intp)
             some = scores if len(rows) == len(scores) else scores.take(chosen)
             anchors = self._shared if device is None else self._own[device]
-            yield chosen, some if anchors is None else anchors.answer(some)
+            yield chosen, some if anchors is None else anchors.answer(some, windows[chosen])
 
 
 AnchorsOf = Callable[[Manifest], StreamAnchors | None]
@@ -125,9 +128,10 @@ def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnch
     if decoding.features is None:
         msg = f"{manifest.name} v{manifest.version} has no features"
         raise ValueError(msg)
+    space = AnchorSpace(decoding.labels, decoding.features)
     names = {_folded(label): label for label in decoding.labels}
     faults: dict[str, str] = {}
-    scopes: dict[Device | None, dict[str, list[NDArray[np.float32]]]] = {}
+    scopes: dict[Device | None, dict[str, list[NDArray[np.float64]]]] = {}
     for example in sorted(examples, key=lambda each: (each.recv_ms, each.key)):
         fault = _fault(example, names, scopes.get(example.device, {}), len(decoding.labels))
         if fault is not None:
@@ -135,8 +139,7 @@ def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnch
             continue
         name = names.setdefault(_folded(example.label), example.label)
         found = scopes.setdefault(example.device, {}).setdefault(name, [])
-        found.append(example.features)
-    space = AnchorSpace(decoding.labels, decoding.features)
+        found.append(space.vectors(example.features, example.windows))
     anchors = {
         device: {name: anchor_of(name, np.concatenate(parts)) for name, parts in labels.items()}
         for device, labels in scopes.items()

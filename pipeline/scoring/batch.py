@@ -214,7 +214,8 @@ def _score_batch(
         elif placed is None or getattr(scores_or_error, "features", None) is None:
             _add_scores(part, student.manifest, scores_or_error, checks, scored_ms, scored)
         else:
-            for chosen, some in placed.parts(part.senders, cast(ClassScores, scores_or_error)):
+            featured = cast(ClassScores, scores_or_error)
+            for chosen, some in placed.parts(part.senders, featured, part.values):
                 own = part if len(chosen) == len(part) else part.take(chosen)
                 _add_scores(own, student.manifest, some, checks, scored_ms, scored)
     return student

@@ -244,9 +244,11 @@ class Examples:
 def _example(kept: KeptExample, score: Callable[[NDArray[np.float32]], Any]) -> list[Example]:
     """The example with the features of its windows; none if no window is finite."""
     scores, found = score(kept.windows)
-    features = found[scores.valid]
     device = None if kept.for_all else kept.device
-    return [Example(kept.key, device, kept.label, kept.recv_ms, features)] if len(features) else []
+    if not scores.valid.any():
+        return []
+    features, windows = found[scores.valid], kept.windows[scores.valid]
+    return [Example(kept.key, device, kept.label, kept.recv_ms, features, windows)]
 
 
 def _examples(values: Mapping[str, Any]) -> dict[str, KeptExample]:

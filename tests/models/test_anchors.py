@@ -16,6 +16,7 @@ from models.session import Student
 from models.tasks.classes import ClassesDecoding, ClassScores
 from models.tasks.classfeatures import ClassFeatures, pack_classes, pack_vectors
 
+NONE = np.zeros((0, 8, 3), np.float32)  # these features need no windows
 LABELS = ("walking", "sitting", "standing")
 SIZE = 6
 
@@ -58,7 +59,7 @@ def scores(winners, features, valid=None):
 def test_a_new_name_wins_near_its_examples_and_nowhere_else():
     placed = SPACE.place([anchor_of("climbing", around(4, 5, seed=7))])
     windows = np.concatenate([around(4, 30, seed=8), around(0, 30, seed=9), around(5, 30, seed=10)])
-    found = placed.answer(scores([0] * 30 + [0] * 30 + [2] * 30, windows))
+    found = placed.answer(scores([0] * 30 + [0] * 30 + [2] * 30, windows), NONE)
     assert found.labels == (*LABELS, "climbing")
     names = [found.label(row) for row in range(90)]
     assert names[:30].count("climbing") >= 28
@@ -72,17 +73,18 @@ def test_at_most_the_stated_share_of_the_sample_changes_its_label():
     for place in range(3):
         near = 0.75 * np.eye(SIZE)[place] + 0.25 * np.eye(SIZE)[4]
         placed = SPACE.place([anchor_of("odd", near[None])])
-        found = placed.answer(scores(classes, sample))
+        found = placed.answer(scores(classes, sample), NONE)
         assert np.mean(found.winners == 3) <= 0.05
 
 
 def test_examples_of_a_known_label_give_it_a_second_place():
     mine = around(4, 5, seed=7)  # sits in a way that the student takes for standing
     placed = SPACE.place([anchor_of("sitting", mine)])
-    found = placed.answer(scores([2] * 20, around(4, 20, seed=8)))
+    found = placed.answer(scores([2] * 20, around(4, 20, seed=8)), NONE)
     assert found.labels == LABELS
     far = AnchorSpace(LABELS, features(weights=(5.0, 1000.0, 5.0)))
-    same = far.place([anchor_of("sitting", mine)]).answer(scores([2] * 20, around(4, 20, seed=8)))
+    drawn = far.place([anchor_of("sitting", mine)])
+    same = drawn.answer(scores([2] * 20, around(4, 20, seed=8)), NONE)
     assert np.mean(found.winners == 1) > 0.8
     assert np.mean(same.winners == 1) < 0.3  # the centre counts for a thousand windows
 
@@ -91,9 +93,9 @@ def test_a_winning_window_is_known_and_an_invalid_one_stays_without_a_score():
     placed = SPACE.place([anchor_of("climbing", around(4, 5))])
     windows = np.concatenate([around(4, 1, seed=3), around(5, 1), np.zeros((1, SIZE))])
     base = scores([0, 0, 0], windows, valid=[True, True, False])
-    found = placed.answer(replace(base, known=np.zeros(3, bool)))
+    found = placed.answer(replace(base, known=np.zeros(3, bool)), NONE)
     with pytest.raises(ValueError, match="need the features"):
-        placed.answer(replace(base, features=None))
+        placed.answer(replace(base, features=None), NONE)
     assert [found.label(0), found.label(1)] == ["climbing", "unknown"]
     assert not found.valid[2]
     assert not found.probabilities[2].any()
@@ -108,8 +110,8 @@ def test_order_and_repetition_of_examples_change_nothing(order, copies):
     np.testing.assert_allclose(one.mean, other.mean, atol=1e-12)
     two = anchor_of("rowing", around(3, 4, seed=5))
     windows = np.concatenate([around(place, 10, seed=place) for place in range(6)])
-    first = SPACE.place([one, two]).answer(scores([0] * 60, windows))
-    second = SPACE.place([two, one]).answer(scores([0] * 60, windows))
+    first = SPACE.place([one, two]).answer(scores([0] * 60, windows), NONE)
+    second = SPACE.place([two, one]).answer(scores([0] * 60, windows), NONE)
     assert first.labels == second.labels
     np.testing.assert_array_equal(first.winners, second.winners)
 
@@ -138,7 +140,7 @@ def test_a_class_without_a_known_window_has_its_centre():
     )
     space = AnchorSpace(LABELS, part)
     placed = space.place([anchor_of("near", around(2, 5, seed=1, spread=0.3))])
-    found = placed.answer(scores([2] * 10, around(2, 10, seed=4)))
+    found = placed.answer(scores([2] * 10, around(2, 10, seed=4)), NONE)
     assert len(found) == 10
 
 

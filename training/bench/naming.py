@@ -41,7 +41,7 @@ from training.teachers.anchors import read_anchors
 from training.teachers.facts import fact_table
 from training.teachers.prompts import PROMPTS, SENTENCES_APART
 
-__all__ = ["ROWS", "Row", "describe_benchmark", "measure_row"]
+__all__ = ["ROWS", "Row", "describe_benchmark", "measure_row", "movement_of"]
 
 RESULTS = Path("docs/results/naming.jsonl")
 _PROMPTS = {"UCI-HAR": "activity", "WISDM": "wisdm", "SPSW-watch": "spsw"}
@@ -227,7 +227,8 @@ def _data(benchmark: str, folder: Path) -> DataSet:
     return read_benchmark(benchmark, folder)
 
 
-def _movement(data: DataSet, one: Left) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+def movement_of(data: DataSet, one: Left) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+    """Measure the movement in all windows of a training: part to values, and their names."""
     parts = parts_of(data, one.recipe, one.label)
     learned = parts["learned"].windows
     scaler = fit_scaler(data.scaling, learned)
@@ -270,7 +271,7 @@ def main(data: Path, cache: Path, results: Path, seeds: tuple[int, ...]) -> None
             file = cache_path(cache, one)
             key = (one.benchmark, one.label, one.recipe.seed)
             if not last or last[0] != key:
-                last = (key, _movement(_data(one.benchmark, data), one))
+                last = (key, movement_of(_data(one.benchmark, data), one))
             with np.load(file) as cached:
                 found = measure_row(ROWS[name], one, dict(cached), *last[1])
                 label = str(cached["labels"][one.label])

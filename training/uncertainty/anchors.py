@@ -10,15 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.anchors import Anchors, AnchorSpace, anchor_of
+from models.anchors import AnchorSpace, anchor_of, margin_of
 from models.manifest import Scaler
 from models.session import Student
 from models.tasks.classes import ClassesDecoding, ClassScores
-from models.tasks.classfeatures import MAX_FEATURES, ClassFeatures, pack_classes, pack_vectors
+from models.tasks.classfeatures import (
+    FARTHEST,
+    MAX_FEATURES,
+    ClassFeatures,
+    SampleStatistics,
+    pack_classes,
+    pack_floats,
+    pack_vectors,
+)
+from models.windowstatistics import window_statistics
 from training.export.features import Featured, score_both
 from training.windows import WindowSet
 
@@ -42,6 +52,7 @@ _WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _HALVINGS = 4
 _MOST_PEOPLE = 8
+_MOST_NUMBERED = 256  # people that a byte tells apart
 _NEW = ""  # no class has this name
 
 _Floats = NDArray[np.float64]
@@ -56,17 +67,23 @@ class LabelledFeatures:
         probabilities: `[n, classes]`, what the student says.
         labels: Classes `[n]`.
         groups: People `[n]`.
+        statistics: Plain statistics of the windows, `[n, statistics]`.
     """
 
     features: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
+    statistics: NDArray[np.float32]
 
     def of(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> LabelledFeatures:
         """Return some of the windows."""
         return LabelledFeatures(
-            self.features[rows], self.probabilities[rows], self.labels[rows], self.groups[rows]
+            self.features[rows],
+            self.probabilities[rows],
+            self.labels[rows],
+            self.groups[rows],
+            self.statistics[rows],
         )
 
 
@@ -106,7 +123,8 @@ def choose_sample(labels: NDArray[np.int64], most: int = _SAMPLE) -> NDArray[np.
 def label_features(student: Featured, scaler: Scaler, windows: WindowSet) -> LabelledFeatures:
     """Compute features and probabilities of labelled windows."""
     probabilities, features = score_both(student, scaler, windows.windows)
-    return LabelledFeatures(features, probabilities, windows.labels, windows.groups)
+    statistics = window_statistics(windows.windows)
+    return LabelledFeatures(features, probabilities, windows.labels, windows.groups, statistics)
 
 
 def fit_features(
@@ -156,18 +174,39 @@ def _describe(classes: int, learned: LabelledFeatures, sample: LabelledFeatures)
     for label in np.unique(learned.labels):
         mean = vectors[learned.labels == label].mean(axis=0)
         centres[label] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    chosen = choose_sample(sample.labels)
-    return ClassFeatures(
-        output="features",
-        size=vectors.shape[1],
-        centres=pack_vectors(centres),
-        weights=(float(EXAMPLES),) * classes,
-        sample=pack_vectors(sample.features[chosen]),
-        sample_classes=pack_classes(sample.labels[chosen]),
-        share=SHARE,
-        sample_share=SHARE,
-        softness=4.0,
+    spread = learned.statistics.std(axis=0)
+    statistics = SampleStatistics(
+        middle=pack_floats(learned.statistics.mean(axis=0)),
+        spread=pack_floats(np.where(spread > 0, spread, 1.0)),
+        values="",
     )
+    return ClassFeatures.model_validate(
+        {
+            "output": "features",
+            "size": vectors.shape[1],
+            "centres": pack_vectors(centres),
+            "weights": (float(EXAMPLES),) * classes,
+            "share": SHARE,
+            "sample_share": SHARE,
+            "softness": 4.0,
+            **_packed(sample, sample.labels, statistics),
+        }
+    )
+
+
+def _packed(
+    part: LabelledFeatures, classes: NDArray[np.int64], statistics: SampleStatistics
+) -> dict[str, Any]:
+    """The fields of a manifest that hold a sample, drawn from some windows."""
+    chosen = choose_sample(classes)
+    values = statistics.standardised(part.statistics[chosen]) / FARTHEST
+    people = np.unique(part.groups[chosen], return_inverse=True)[1] % _MOST_NUMBERED
+    return {
+        "sample": pack_vectors(part.features[chosen]),
+        "sample_classes": pack_classes(classes[chosen]),
+        "sample_people": pack_classes(people),
+        "statistics": statistics.model_copy(update={"values": pack_vectors(values)}),
+    }
 
 
 def features_again(
@@ -184,10 +223,12 @@ def features_again(
 
     def score(windows: WindowSet) -> LabelledFeatures:
         scores, features = student.score_with_features(windows.windows)
-        return LabelledFeatures(features, scores.values, windows.labels, windows.groups)
+        statistics = window_statistics(windows.windows)
+        values = scores.values
+        return LabelledFeatures(features, values, windows.labels, windows.groups, statistics)
 
     again = _describe(len(features.weights), score(learned), score(sample))
-    kept = ("centres", "sample", "sample_classes")
+    kept = ("centres", "sample", "sample_classes", "sample_people", "statistics")
     return features.model_copy(update={name: getattr(again, name) for name in kept})
 
 
@@ -197,17 +238,18 @@ class _LeftOut:
 
     Attributes:
         known: Leads of the windows that give the margin.
+        people: Their people.
         others: Leads of other people's windows, and of later ones of the same person.
         is_new: Which of `others` are of the class.
     """
 
     known: _Floats
+    people: NDArray[np.int64]
     others: _Floats
     is_new: NDArray[np.bool_]
 
     def margin(self, share: float) -> float:
-        ordered = np.sort(self.known)[::-1]
-        return float(ordered[min(int(share * len(ordered)), len(ordered) - 1)])
+        return margin_of(self.known, self.people, share)
 
 
 def _left_out(decoding: ClassesDecoding, start: ClassFeatures, each: Round) -> Iterator[_LeftOut]:
@@ -222,11 +264,12 @@ def _left_out(decoding: ClassesDecoding, start: ClassFeatures, each: Round) -> I
             if len(own) <= EXAMPLES:
                 continue
             later = others.of(np.setdiff1d(np.arange(len(others.labels)), own[:EXAMPLES]))
-            placed = space.place([anchor_of(_NEW, others.features[own[:EXAMPLES]])])
-            sample = rest.of(choose_sample(rest.labels))
+            vectors = _vectors(space, others)
+            placed = space.place([anchor_of(_NEW, vectors[own[:EXAMPLES]])])
             yield _LeftOut(
-                _finite(space, placed, sample.features),
-                _finite(space, placed, later.features),
+                _finite(space.sample_leads(placed)[:, 0]),
+                space.people,
+                _finite(space.leads(_vectors(space, later), placed)[:, 0]),
                 later.labels == label,
             )
 
@@ -234,22 +277,22 @@ def _left_out(decoding: ClassesDecoding, start: ClassFeatures, each: Round) -> I
 def _space(decoding: ClassesDecoding, start: ClassFeatures, rest: LabelledFeatures) -> AnchorSpace:
     """The space of a student that lacks the classes which `rest` lacks."""
     present, places = np.unique(rest.labels, return_inverse=True)
-    chosen = choose_sample(rest.labels)
-    centres = start.centre_vectors()[present]
+    assert start.statistics is not None  # noqa: S101 - `_describe` has made it
     features = start.model_copy(
         update={
-            "centres": pack_vectors(centres),
-            "weights": (float(EXAMPLES),) * len(present),
-            "sample": pack_vectors(rest.features[chosen]),
-            "sample_classes": pack_classes(places[chosen]),
+            "centres": pack_vectors(start.centre_vectors()[present]),
+            "weights": tuple(start.weights[at] for at in present),
+            **_packed(rest, places, start.statistics),
         }
     )
-    labels = tuple(decoding.labels[at] for at in present)
-    return AnchorSpace(labels, features)
+    return AnchorSpace(tuple(decoding.labels[at] for at in present), features)
 
 
-def _finite(space: AnchorSpace, placed: Anchors, features: NDArray[np.float32]) -> _Floats:
-    leads = space.leads(features, placed)[:, 0]
+def _vectors(space: AnchorSpace, part: LabelledFeatures) -> _Floats:
+    return space.vectors_of(part.features, part.statistics)
+
+
+def _finite(leads: _Floats) -> _Floats:
     return np.where(np.isfinite(leads), leads, -1e9)
 
 
@@ -292,17 +335,8 @@ def _fit_weight(
         if len(np.unique(drawn.labels)) < len(decoding.labels):
             continue
         for weight in _WEIGHTS:
-            base = features.model_copy(update={"weights": (weight,) * len(decoding.labels)})
-            part = drawn.of(choose_sample(drawn.labels))
-            space = AnchorSpace(
-                decoding.labels,
-                base.model_copy(
-                    update={
-                        "sample": pack_vectors(part.features),
-                        "sample_classes": pack_classes(part.labels),
-                    }
-                ),
-            )
+            weights = (weight,) * len(decoding.labels)
+            space = _space(decoding, features.model_copy(update={"weights": weights}), drawn)
             for person in np.unique(others.groups)[:_MOST_PEOPLE]:
                 own = others.of(others.groups == person)
                 for label in np.unique(own.labels):
@@ -310,9 +344,10 @@ def _fit_weight(
                     if len(found) <= EXAMPLES:
                         continue
                     later = own.of(np.setdiff1d(np.arange(len(own.labels)), found[:EXAMPLES]))
-                    example = anchor_of(decoding.labels[label], own.features[found[:EXAMPLES]])
+                    vectors = _vectors(space, own.of(found[:EXAMPLES]))
+                    placed = space.place([anchor_of(decoding.labels[label], vectors)])
                     scores = _scores(decoding.labels, later)
-                    answered = space.place([example]).answer(scores)
+                    answered = placed.answer_vectors(scores, _vectors(space, later))
                     right[weight].append(_right(answered, later.labels))
                     if weight == _WEIGHTS[0]:
                         before.append(_right(scores, later.labels))

@@ -166,7 +166,7 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
 
 def example(label: str, at: int, device: tuple[str, str] | None = ("hall", "ada")) -> Example:
     features = np.eye(8, dtype=np.float32)[[at % 8]]
-    return Example(f"hall/ada/imu/{at}", device, label, at, features)
+    return Example(f"hall/ada/imu/{at}", device, label, at, features, CLIMB[None])
 
 
 def test_names_are_checked_and_bounded(tmp_path: Path) -> None:
@@ -188,14 +188,17 @@ def test_the_order_of_examples_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, order: list[int]
 ) -> None:
     one = student(tmp_path_factory.mktemp("student"))
-    scores, features = one.score_with_features(np.stack([CLIMB, ROW]))
+    both = np.stack([CLIMB, ROW])
+    scores, features = one.score_with_features(both)
     examples = [
-        Example(f"hall/ada/imu/{at}", ("hall", "ada"), f"name {at % 3}", at, features[[at % 2]])
+        Example(
+            f"hall/ada/imu/{at}", ("hall", "ada"), f"name {at % 3}", at, features[[at % 2]], both
+        )
         for at in range(6)
     ]
     senders = [("hall", "ada")] * 2
     (_, first), (_, second) = (
-        next(anchor_stream(one.manifest, some).parts(senders, scores))
+        next(anchor_stream(one.manifest, some).parts(senders, scores, both))
         for some in (examples, [examples[at] for at in order])
     )
     assert first.labels == second.labels

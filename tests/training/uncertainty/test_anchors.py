@@ -24,7 +24,9 @@ def people(count, spread=0.15, each=20, seed=0):
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     shares = np.exp(8 * points[:, :4])
     shares /= shares.sum(axis=1, keepdims=True)
-    return LabelledFeatures(points.astype(np.float32), shares.astype(np.float32), labels, groups)
+    statistics = 3 * points[:, 4:8] + random.normal(0, 0.1, (len(labels), 4))
+    one, two, three = (each.astype(np.float32) for each in (points, shares, statistics))
+    return LabelledFeatures(one, two, labels, groups, three)
 
 
 def test_the_promise_holds_for_people_that_nothing_was_fitted_to():
@@ -37,9 +39,10 @@ def test_the_promise_holds_for_people_that_nothing_was_fitted_to():
     random = np.random.default_rng(0)
     new = random.normal(0, 0.1, (5, 12)) + np.eye(12)[5]
     new /= np.linalg.norm(new, axis=1, keepdims=True)
-    placed = space.place([anchor_of("new", new)])
-    leads = space.leads(others.features, placed)[:, 0]
-    assert np.mean(leads > placed.margins[0]) <= 0.08
+    statistics = np.tile([0, 3, 0, 0], (5, 1)).astype(np.float32)
+    placed = space.place([anchor_of("new", space.vectors_of(new, statistics))])
+    vectors = space.vectors_of(others.features, others.statistics)
+    assert np.mean(space.leads(vectors, placed)[:, 0] > placed.margins[0]) <= 0.05
 
 
 def test_examples_of_a_known_class_do_no_harm_to_their_person():
