@@ -169,8 +169,8 @@ def extend_student(
     if not is_fresh:
         share *= _LEARNED_FROM
         notes.append(
-            "the student has learned from all people of these data, so the margin is set on "
-            "people that it knows and aims at three quarters of the share"
+            "the student has learned from all people of these data, or from other data, so the "
+            "margin is set on people that it may know and aims at three quarters of the share"
         )
     people = len(np.unique(held_out.groups))
     if people < _FEW_PEOPLE:
@@ -255,7 +255,7 @@ def _split(
     """Split into windows the student learned from and others, with the student's own labels.
 
     Returns:
-        Both, and whether the student has really not learned from the second.
+        Both, and whether the student has surely not learned from the second.
     """
     own = np.array(
         [labels.index(label) if label in labels else -1 for label in data.labels or ()] or [-1]
@@ -270,12 +270,11 @@ def _split(
         raise NamingError(msg)
     recipe = recipe_of(artifact)
     same = artifact.manifest.lineage.data_digest == data.digest
-    if same and recipe is not None and not recipe.folds:
+    is_fresh = same and recipe is not None and not recipe.folds
+    if is_fresh and recipe is not None:
         groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
-        is_fresh = True
     else:
         groups = hold_out_groups(train.groups, _HOLD_OUT, 0)
-        is_fresh = not same and recipe is not None
     learned, held_out = train.without_groups(groups), train.of_groups(groups)
     if not len(held_out) or set(np.unique(held_out.labels)) - set(np.unique(learned.labels)):
         msg = "a known activity is done by held-out people only: use data of more people"

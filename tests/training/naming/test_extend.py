@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 pytest.importorskip("onnx", reason="needs the extra [training]; make test installs it")
 
+from models.anchors import AnchorSpace, anchor_of
 from models.artifact import read_artifact
 from models.manifest import Channel
 from models.registry import Registry
@@ -156,6 +157,20 @@ def test_card_and_lineage_say_what_was_done(extension, trained):
     assert "no window of new" in manifest.lineage.data
     assert SENTENCES[NEW][0] in manifest.lineage.command
     assert trained.manifest.lineage.command in manifest.lineage.command
+
+
+def test_examples_can_move_what_a_text_has_placed(extension, data):
+    decoding = extension.artifact.manifest.decoding
+    assert decoding.features is not None
+    assert decoding.features.weights[-1] == 1.0
+    test = make_facts(1, groups=4)
+    new = test.windows[test.labels == NEW]
+    _, features = Student(extension.artifact).score_with_features(new)
+    centres = decoding.features.centre_vectors()
+    nearness = features.mean(axis=0) @ centres.T
+    assert nearness[-1] > np.median(nearness[:-1])
+    space = AnchorSpace(decoding.labels, decoding.features)
+    assert space.place([anchor_of("new", features[:5])]) is not None
 
 
 def test_an_activity_like_a_known_one_is_refused(trained, data, known_as, tmp_path):
