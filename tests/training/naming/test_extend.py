@@ -170,7 +170,8 @@ def test_examples_can_move_what_a_text_has_placed(extension, data):
     nearness = features.mean(axis=0) @ centres.T
     assert nearness[-1] > np.median(nearness[:-1])
     space = AnchorSpace(decoding.labels, decoding.features)
-    assert space.place([anchor_of("new", features[:5])]) is not None
+    some = space.vectors(features[:5], new[:5])
+    assert space.place([anchor_of("new", some)]) is not None
 
 
 def test_an_activity_like_a_known_one_is_refused(trained, data, known_as, tmp_path):
