@@ -14,8 +14,10 @@ the way one person walks.
    analysis). The covariance is that of the known windows in the manifest around their classes.
 3. **Margin.** An anchor wins where its lead exceeds its margin. That is found among the known
    windows in the manifest, without the new activity: at most a stated share of them, over all
-   anchors of a device, would change its label. It may be below 0 for a new label, whose windows
-   differ more than those that the student learned to gather; a label that was learned needs a lead.
+   anchors of a device, would change its label. It is larger for a device that gave the examples,
+   because all that one person does differs a little from others in the same way. It may be below 0
+   for a new label, whose windows differ more than those that the student learned to gather; a label
+   that was learned needs a lead.
 4. **Reach.** A window much farther from the labelled ones than known windows lie from their own
    class does not get the label, so that an activity that nobody named stays unknown.
 
@@ -61,24 +63,27 @@ class Anchor:
         label: The label.
         mean: Mean of their vectors (`AnchorSpace.vectors`), [size].
         windows: Number of windows.
+        is_shared: Whether it holds for other people than those who gave the windows.
     """
 
     label: str
     mean: _Floats
     windows: int
+    is_shared: bool = False
 
 
-def anchor_of(label: str, features: NDArray[np.floating]) -> Anchor:
+def anchor_of(label: str, features: NDArray[np.floating], *, is_shared: bool = False) -> Anchor:
     """The anchor of labelled windows; their order does not matter, nor does a repetition of all.
 
     Args:
         label: The label.
-        features: Features of the windows, [n, size], n at least 1.
+        features: Vectors of the windows, [n, size], n at least 1.
+        is_shared: See `Anchor`.
 
     >>> anchor_of("climbing", np.array([[1.0, 0.0], [0.0, 1.0]])).mean.tolist()
     [0.5, 0.5]
     """
-    return Anchor(label, features.astype(np.float64).mean(axis=0), len(features))
+    return Anchor(label, features.astype(np.float64).mean(axis=0), len(features), is_shared)
 
 
 def discriminant(
@@ -192,12 +197,14 @@ class AnchorSpace:
         known = [self.labels.index(label) if label in self.labels else -1 for label in labels]
         reach = np.array([self._reach * (1 + 1 / each.windows) for each in ordered])
         placed = Anchors(self, ordered, points, known, reach, np.zeros(len(ordered)))
-        allowed = self._features.sample_share / len(ordered)
         leads = self.sample_leads(placed)
         margins = []
         for at, own in enumerate(known):
             rows = self._classes != own
-            margins.append(margin_of(leads[rows, at], self.people[rows], allowed))
+            allowed = self._features.sample_share
+            if ordered[at].is_shared:
+                allowed = self._features.shared_share or allowed
+            margins.append(margin_of(leads[rows, at], self.people[rows], allowed / len(ordered)))
         # No lead within reach of a new label is below half of it, so a lower margin means the same.
         # A label that was learned has its windows, so it gains only those that are nearest to it.
         least = np.where(self.was_learned[known], 0.0, -reach / 2)

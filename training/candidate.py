@@ -41,7 +41,7 @@ from training.scoring import score_torch
 from training.students.conditions import fit_preprocessor
 from training.teachers.boosting import score_with_boosting
 from training.teachers.ensemble import score_with_ensemble
-from training.uncertainty.anchors import Round, fit_features, halves, label_features
+from training.uncertainty.anchors import Round, fit_features, label_features, leave_people_out
 from training.uncertainty.fit import (
     Calibration,
     HeldOutScores,
@@ -448,7 +448,7 @@ def _with_features(
     learned = label_features(featured, draft.scaler, seen)
     known = learned if rounds is not None else label_features(featured, draft.scaler, held_out)
     if rounds is None:
-        rounds = halves(known, draft.lineage.seed)
+        rounds = leave_people_out(known)
     features, measures = fit_features(decoding, learned, known, rounds)
     if features is None:
         return draft

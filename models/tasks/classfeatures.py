@@ -86,7 +86,9 @@ class ClassFeatures(Growing):
         sample_people: Their people [n], packed; a margin holds for people it was not found on.
         statistics: Statistics of the sample; without them, features alone decide.
         share: Share of known windows of other people that may get a name from examples, at most.
-        sample_share: Share of the sample that may get it, so that `share` holds for other people.
+        sample_share: Share of the sample that may get it, so that `share` holds for the person who
+            gave the examples.
+        shared_share: The same for people who did not give them; None: `sample_share`.
         softness: Divides an anchor's lead over its margin, so that probabilities are calibrated.
     """
 
@@ -99,6 +101,7 @@ class ClassFeatures(Growing):
     share: Annotated[Float32, Field(gt=0, lt=1)]
     sample_share: Annotated[Float32, Field(gt=0, lt=1)]
     softness: Annotated[Float32, Field(gt=0)]
+    shared_share: Annotated[Float32, Field(gt=0, lt=1)] | None = None
     sample_people: Packed | None = None
     statistics: SampleStatistics | None = None
 

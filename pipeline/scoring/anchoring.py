@@ -141,7 +141,10 @@ def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnch
         found = scopes.setdefault(example.device, {}).setdefault(name, [])
         found.append(space.vectors(example.features, example.windows))
     anchors = {
-        device: {name: anchor_of(name, np.concatenate(parts)) for name, parts in labels.items()}
+        device: {
+            name: anchor_of(name, np.concatenate(parts), is_shared=device is None)
+            for name, parts in labels.items()
+        }
         for device, labels in scopes.items()
     }
     shared = anchors.pop(None, {})

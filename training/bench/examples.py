@@ -48,7 +48,7 @@ from training.naming.names import FEATURES, MOVEMENT, NamedClass, fit_named, fit
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_scaled
 from training.students.encoders import build_encoder
-from training.uncertainty.anchors import LabelledFeatures, fit_features, halves
+from training.uncertainty.anchors import LabelledFeatures, fit_features, leave_people_out
 from training.windows import WindowSet
 
 __all__ = ["COUNTS", "TEXT_WEIGHTS", "Trial", "draw_trials", "measure_label"]
@@ -132,7 +132,7 @@ def measure_label(
     decoding = ClassesDecoding(kind="classes", output="probabilities", labels=names)
     learned = _known(cached, "learned", seen)
     held_out = _known(cached, "held_out", seen)
-    features, _ = fit_features(decoding, learned, held_out, halves(held_out, seed))
+    features, _ = fit_features(decoding, learned, held_out, leave_people_out(held_out))
     if features is None:
         msg = f"too few windows without {cached['labels'][new]} to place an anchor"
         raise DataSetError(msg)
@@ -151,7 +151,8 @@ def measure_label(
             ways = {"text": text_scores[part][trial.scored]}
             for way, space in all_spaces.items():
                 found_there = vectors[space]
-                anchor = anchor_of("", found_there[trial.examples])
+                examples = found_there[trial.examples]
+                anchor = anchor_of("", examples, is_shared=trial.whom == "all")
                 ways[way] = _lead(space, anchor, found_there[trial.scored])
             measured = {way: _measures(lead, is_new) for way, lead in ways.items()}
             results.setdefault((trial.whom, trial.count), []).append(measured)
@@ -333,7 +334,7 @@ def main(
                     cached, *_name_by_text(read, one, cached), one.recipe.seed
                 )
                 line |= {"config": config, "row": "examples", **found}
-                line["sample_share"] = features.sample_share
+                line["shares"] = [features.sample_share, features.shared_share]
                 append_line(results, _rounded(line))
                 click.echo(config)
             if again and f"retrained {config}" not in done:

@@ -38,8 +38,8 @@ __all__ = [
     "choose_sample",
     "features_again",
     "fit_features",
-    "halves",
     "label_features",
+    "leave_people_out",
 ]
 
 SHARE = 0.05
@@ -47,10 +47,10 @@ SHARE = 0.05
 EXAMPLES = 5
 """Windows of an activity from which the numbers are fitted."""
 _SAMPLE = 384
-_SHARES = (0.05, 0.045, 0.04, 0.035, 0.03, 0.025, 0.02, 0.015, 0.01)
+_SHARES = (0.1, 0.08, 0.065, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01)
 _WEIGHTS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-_HALVINGS = 4
+_MOST_ROUNDS = 6
 _MOST_PEOPLE = 8
 _MOST_NUMBERED = 256  # people that a byte tells apart
 _NEW = ""  # no class has this name
@@ -91,18 +91,16 @@ Round = tuple[LabelledFeatures, LabelledFeatures]
 """Windows that a sample is drawn from, and those of other people, of one student."""
 
 
-def halves(held_out: LabelledFeatures, seed: int) -> list[Round]:
-    """Split held-out people into halves, several times, for rounds of one student."""
+def leave_people_out(held_out: LabelledFeatures) -> list[Round]:
+    """Leave each held-out person out in turn, for rounds of one student."""
     people = np.unique(held_out.groups)
     if len(people) < 2:
         return [(held_out, held_out)]
-    random = np.random.default_rng(seed)
-    rounds = []
-    for _ in range(_HALVINGS):
-        some = random.permutation(people)[: len(people) // 2]
-        is_some = np.isin(held_out.groups, some)
-        rounds.append((held_out.of(is_some), held_out.of(~is_some)))
-    return rounds
+    chosen = people[np.unique(np.linspace(0, len(people) - 1, _MOST_ROUNDS).astype(int))]
+    return [
+        (held_out.of(held_out.groups != person), held_out.of(held_out.groups == person))
+        for person in chosen
+    ]
 
 
 def choose_sample(labels: NDArray[np.int64], most: int = _SAMPLE) -> NDArray[np.int64]:
@@ -151,13 +149,20 @@ def fit_features(
     if learned.features.shape[1] > MAX_FEATURES or len(sample.labels) < classes:
         return None, {}
     start = _describe(classes, learned, sample)
-    left_out = [list(_left_out(decoding, start, each)) for each in rounds]
-    pairs = [pair for found in left_out for pair in found]
+    pairs = [pair for each in rounds for pair in _left_out(decoding, start, each)]
     if not pairs:
         return start, {}
-    share, recall, misnamed = _fit_share(pairs)
+    own = [each for each in pairs if not each.is_shared]
+    shared = [each for each in pairs if each.is_shared]
+    share, recall, misnamed = _fit_share(own or pairs)
     softness = _fit_softness(pairs, share)
-    fitted = start.model_copy(update={"sample_share": share, "softness": softness})
+    fitted = start.model_copy(
+        update={
+            "sample_share": share,
+            "shared_share": _fit_share(shared)[0] if shared else None,
+            "softness": softness,
+        }
+    )
     weight, right, before = _fit_weight(decoding, fitted, rounds)
     fitted = fitted.model_copy(update={"weights": (weight,) * classes})
     return fitted, {
@@ -239,14 +244,16 @@ class _LeftOut:
     Attributes:
         known: Leads of the windows that give the margin.
         people: Their people.
-        others: Leads of other people's windows, and of later ones of the same person.
+        others: Leads of windows of a person who is not among them.
         is_new: Which of `others` are of the class.
+        is_shared: Whether another person gave the examples.
     """
 
     known: _Floats
     people: NDArray[np.int64]
     others: _Floats
     is_new: NDArray[np.bool_]
+    is_shared: bool
 
     def margin(self, share: float) -> float:
         return margin_of(self.known, self.people, share)
@@ -259,19 +266,39 @@ def _left_out(decoding: ClassesDecoding, start: ClassFeatures, each: Round) -> I
         if len(np.unique(rest.labels)) < 2:
             continue
         space = _space(decoding, start, rest)
-        for person in np.unique(others.groups)[:_MOST_PEOPLE]:
-            own = np.flatnonzero((others.groups == person) & (others.labels == label))
-            if len(own) <= EXAMPLES:
-                continue
-            later = others.of(np.setdiff1d(np.arange(len(others.labels)), own[:EXAMPLES]))
-            vectors = _vectors(space, others)
-            placed = space.place([anchor_of(_NEW, vectors[own[:EXAMPLES]])])
-            yield _LeftOut(
-                _finite(space.sample_leads(placed)[:, 0]),
-                space.people,
-                _finite(space.leads(_vectors(space, later), placed)[:, 0]),
-                later.labels == label,
-            )
+        givers = [
+            some
+            for person in np.unique(drawn.groups)
+            for some in [drawn.of((drawn.groups == person) & (drawn.labels == label))]
+            if len(some.labels) >= EXAMPLES
+        ]
+        for number, person in enumerate(np.unique(others.groups)[:_MOST_PEOPLE]):
+            mine = np.flatnonzero(others.groups == person)
+            own = mine[others.labels[mine] == label]
+            if len(own) > EXAMPLES:
+                later = others.of(np.setdiff1d(mine, own[:EXAMPLES]))
+                yield _tried(space, others.of(own), later, label, is_shared=False)
+            if givers:
+                giver = givers[(number + label) % len(givers)]
+                yield _tried(space, giver, others.of(mine), label, is_shared=True)
+
+
+def _tried(
+    space: AnchorSpace,
+    examples: LabelledFeatures,
+    scored: LabelledFeatures,
+    label: int,
+    *,
+    is_shared: bool,
+) -> _LeftOut:
+    placed = space.place([anchor_of(_NEW, _vectors(space, examples)[:EXAMPLES])])
+    return _LeftOut(
+        _finite(space.sample_leads(placed)[:, 0]),
+        space.people,
+        _finite(space.leads(_vectors(space, scored), placed)[:, 0]),
+        scored.labels == label,
+        is_shared,
+    )
 
 
 def _space(decoding: ClassesDecoding, start: ClassFeatures, rest: LabelledFeatures) -> AnchorSpace:
@@ -297,11 +324,11 @@ def _finite(leads: _Floats) -> _Floats:
 
 
 def _fit_share(pairs: Sequence[_LeftOut]) -> tuple[float, float, float]:
-    """The largest share by which at most `SHARE` of other people's known windows are misnamed."""
+    """The largest share by which at most `SHARE` of windows of other labels are misnamed."""
     for share in _SHARES:
         hits = [(each.others > each.margin(share), each.is_new) for each in pairs]
-        misnamed = float(np.mean([hit[~new].mean() for hit, new in hits if not new.all()]))
-        recall = float(np.mean([hit[new].mean() for hit, new in hits if new.any()]))
+        misnamed = float(np.mean([hit[~new].mean() for hit, new in hits if not new.all()] or [0]))
+        recall = float(np.mean([hit[new].mean() for hit, new in hits if new.any()] or [0]))
         if misnamed <= SHARE:
             break
     return share, recall, misnamed
