@@ -46,7 +46,6 @@ _ALLOWED = {
         "ordered",
         "ordered-random",
         "attributes",
-        "facts",
     ),
     "student": ("bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"),
     "loss": ("squared", "huber"),
@@ -68,8 +67,7 @@ class Recipe:
     anchors: str = "text"
     """`text`: from the cache of the text encoder. Controls: `random` directions, `onehot` (a free
     table), `ordinal` (thermometer code of the number), `permuted` (text, wrong answers), `centred`,
-    `ordered`, `ordered-random`, `attributes`, `facts`: see
-    `training.teachers.anchors.control_anchors`."""
+    `ordered`, `ordered-random`, `attributes`: see `training.teachers.anchors.control_anchors`."""
     prompts: str = ""
     """Key of `training.teachers.prompts.PROMPTS` that names the anchors; empty for the key with the
     name of the task (`activity`: the labels of UCI HAR)."""

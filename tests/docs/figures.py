@@ -34,8 +34,10 @@ PAGES = {
     "docs/howto/name-activity.md": ("docs/results/naming.md",),
     "docs/knowledge-pruning.md": (
         "docs/results/knowledge_pruning.md",
-        "docs/results/naming.md",
         "docs/results/paper_ground.md",
+        "docs/results/naming.md",
+        "docs/results/naming_texts.md",
+        "docs/results/naming_across.md",
     ),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/rate.md": ("docs/results/rate.md",),

@@ -113,6 +113,17 @@ ROWS: dict[str, Row] = {
     "features": Row(
         "text and features alone", lambda name, seed: describe_benchmark(name), (FEATURES,)
     ),
+    "rule": Row(
+        "facts, text by rule", lambda name, seed: describe_benchmark(name, "-rule", "minilm")
+    ),
+    "causal-rule": Row(
+        "facts, text by rule, SmolLM2",
+        lambda name, seed: describe_benchmark(name, "-rule", "smollm2-word"),
+    ),
+    "causal-whole": Row(
+        "facts, text by rule as one, SmolLM2",
+        lambda name, seed: describe_benchmark(name, "-rule-whole", "smollm2-word"),
+    ),
     "aligned": Row("aligned anchors (until now)", None, method="kp-described"),
     "novelty": Row(
         "novelty without text",

@@ -23,7 +23,7 @@ from ingest.recordings import RecordingError
 from ingest.recordings.tables import float32_array, read_arrays
 from training.errors import AnchorCacheError, RecipeError
 from training.recipes import Recipe
-from training.teachers.prompts import ATTRIBUTES, FACTS, PROMPTS, SENTENCES_APART
+from training.teachers.prompts import ATTRIBUTES, PROMPTS, SENTENCES_APART
 from training.teachers.text_encoders import ENCODERS, find_encoder
 
 __all__ = [
@@ -161,8 +161,7 @@ def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anc
             without their common direction (whitening them would make them `onehot`). `ordered` and
             `ordered-random`: centred text and random vectors, each mixed with its neighbours
             (Gaussian, 8 answers), so that near numbers have near anchors. `attributes`: facts about
-            the answers, written without an encoder (`training.teachers.prompts`). `facts`: the
-            facts of the rule for the place of wear, as numbers.
+            the answers, written without an encoder (`training.teachers.prompts`).
         text: Text anchors.
         seed: Seed of all random numbers.
     """
@@ -181,8 +180,6 @@ def control_anchors(prompt_set: str, kind: str, text: Anchors, seed: int) -> Anc
         source = f"{kind} seed {seed}"
     elif kind == "attributes":
         vectors = np.array(ATTRIBUTES[prompt_set])
-    elif kind == "facts":
-        vectors = np.array(FACTS[prompt_set])
     else:
         vectors = np.eye(count) if kind == "onehot" else np.tri(count)
     if kind.startswith("ordered"):
