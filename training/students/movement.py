@@ -132,9 +132,15 @@ class Movement(nn.Module):
             places = list(group.channels)
             unit[places] = max(float(np.sqrt(np.mean(spread[places] ** 2))), 1e-9)
         gain = np.where(moves, 1 / (np.where(moves, scale, 1) * unit), 0)
+        sizes = dict.fromkeys(len(group.channels) for group in self.groups)
+        # Sensors with as many axes are one batch: a third of the operators of one after the other.
+        self.blocks = [
+            [group for group in self.groups if len(group.channels) == size] for size in sizes
+        ]
         self.names = tuple(
             (group.name, statistic)
-            for group in self.groups
+            for block in self.blocks
+            for group in block
             for statistic in (
                 *_SINGLE,
                 *(name for name in _PER_AXIS for _ in group.channels),
@@ -164,7 +170,15 @@ class Movement(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Compute all statistics, in the order of `names`."""
         raw = windows * self.gain + self.shift
-        return torch.cat([self._group(raw[:, :, list(group.channels)]) for group in self.groups], 1)
+        return torch.cat([self._block(raw, block) for block in self.blocks], dim=1)
+
+    def _block(self, raw: Tensor, block: Sequence[SensorGroup]) -> Tensor:
+        axes = len(block[0].channels)
+        length = raw.shape[1]
+        chosen = raw[:, :, [place for group in block for place in group.channels]]
+        sensors = chosen.reshape(-1, length, len(block), axes).transpose(1, 2)
+        found = self._group(sensors.reshape(-1, length, axes))
+        return found.reshape(-1, len(block) * found.shape[1])
 
     def _group(self, windows: Tensor) -> Tensor:
         middle = windows.mean(dim=1)
