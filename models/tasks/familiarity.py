@@ -69,7 +69,8 @@ def widen(
         bounds: Smallest and largest number.
     """
     limit, whole = np.float32(familiarity.limit), np.float32(familiarity.whole)
-    share = ((distances - limit) / (whole - limit)).clip(0, 1).astype(np.float32)
+    share = (distances - limit) * np.float32(1 / (whole - limit))
+    np.minimum(np.maximum(share, 0, out=share), 1, out=share)  # clip takes ten times as long
     least, most = map(np.float32, bounds)
     # In this form an end that is at its bound stays there exactly.
     return low - (low - least) * share, high + (most - high) * share

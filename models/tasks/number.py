@@ -238,21 +238,24 @@ class NumberAnswer:
         """
         least, most = map(np.float32, decoding.bounds)
         rule = _familiar(decoding)
+        limit = np.float32(0 if rule is None else rule.limit)
 
         def decode(
             raw: Outputs, valid: NDArray[np.bool_], windows: NDArray[np.float32]
         ) -> NumberScores:
             far, unfamiliar = None, None
             if rule is not None:
-                valid = valid & (raw[rule.output] >= 0)
-                far = np.where(valid, raw[rule.output], np.float32(0))
-                unfamiliar = far > np.float32(rule.limit)
+                far = raw[rule.output]
+                valid = valid & (far >= 0)
+                if not valid.all():
+                    far = np.where(valid, far, np.float32(0))
+                unfamiliar = far > limit
             values = np.where(valid, raw[decoding.output], np.float32(0)).clip(least, most)
             if interval is None:
                 return self.scores(values, values, values, valid, False, unfamiliar, far)
             ends = _interval_ends(interval, values, windows)
             low, high = (end.clip(least, most) for end in ends)
-            if rule is not None and far is not None and np.any(unfamiliar):
+            if rule is not None and far is not None and unfamiliar is not None and unfamiliar.any():
                 low, high = widen(low, high, far, rule, decoding.bounds)
             return self.scores(values, low, high, valid, True, unfamiliar, far)
 
