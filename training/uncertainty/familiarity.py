@@ -1,7 +1,7 @@
 """Familiarity of students that answer a number: distance to what was learned, inside the graph.
 
 A student of remaining life is certain even under conditions that it has never seen. The graph
-therefore measures how far the mean readings of a window are from those of training windows. A worn
+therefore measures how far the mean of the newest readings is from that of training windows. A worn
 machine is not lost, so the distance is one to the nearest stage of wear: training windows are put
 into stages by their label, each with its own mean and covariance (Mahalanobis), shrunk towards that
 of all stages together. For students with operating conditions the readings are those that the graph
@@ -75,6 +75,7 @@ class StageDistance(nn.Module):
         centres: Mean of each stage, `[stages, channels]`.
         whiten: Brings the scatter of a stage to the unit matrix: `[stages, channels, channels]`, or
             `[stages, channels]` for a diagonal one.
+        readings: Newest readings of a window that are looked at.
         settings: Distance of settings to known conditions that counts as one deviation.
     """
 
@@ -83,9 +84,14 @@ class StageDistance(nn.Module):
     whiten: Tensor
 
     def __init__(
-        self, centres: NDArray[np.float64], whiten: NDArray[np.float64], settings: float = 1.0
+        self,
+        centres: NDArray[np.float64],
+        whiten: NDArray[np.float64],
+        readings: int,
+        settings: float = 1.0,
     ) -> None:
         super().__init__()
+        self.readings = readings
         self.settings = settings
         self.is_diagonal = whiten.ndim == 2
         middle = centres.mean(axis=0)
@@ -103,7 +109,7 @@ class StageDistance(nn.Module):
             windows: Windows `[batch, length, channels]`.
             apart: Distances `[batch]` of their settings to known conditions, in ranges.
         """
-        means = windows.mean(dim=1).clamp(-_WIDEST, _WIDEST) - self.middle
+        means = windows[:, -self.readings :].mean(dim=1).clamp(-_WIDEST, _WIDEST) - self.middle
         if self.is_diagonal:
             whitened = (means[:, None] - self.centres) * self.whiten
         else:
@@ -161,6 +167,7 @@ def fit_stage_distance(
     scaled: Tensor,
     labels: NDArray[np.int64],
     largest: int,
+    readings: int,
     conditions: nn.Module | None = None,
 ) -> StageDistance:
     """Fit the distance to the windows that a student learns from.
@@ -169,11 +176,13 @@ def fit_stage_distance(
         scaled: Windows `[n, length, channels]` as the graph gets them.
         labels: Numbers `[n]`.
         largest: Largest number.
+        readings: Fewest readings of a window: older ones may be copies of the first one, which
+            would count many times over.
         conditions: The student's part that scales per condition, if it has one.
     """
     read, apart = _read(scaled, conditions)
     settings = 1.0 if apart is None else max(_SETTINGS, 2 * float(apart.mean()))
-    means = torch.cat([part.mean(dim=1) for part in torch.split(read, _BATCH)])
+    means = torch.cat([part[:, -readings:].mean(dim=1) for part in torch.split(read, _BATCH)])
     values = means.numpy().astype(np.float64)
     spread = np.maximum(values.std(axis=0), _LEAST)
     values /= spread
@@ -192,7 +201,7 @@ def fit_stage_distance(
             roots.append(1 / np.sqrt(np.diag(covariance)) / spread)
         else:
             roots.append(np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None])
-    return StageDistance(centres * spread, np.stack(roots), settings)
+    return StageDistance(centres * spread, np.stack(roots), readings, settings)
 
 
 def measure_stage_distances(

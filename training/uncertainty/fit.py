@@ -113,7 +113,8 @@ def distance_of(
             return None
         conditions = fit_preprocessor(data.scaling, seen.windows)
         scaled = scale_windows(seen.windows, scaler, None)
-        return fit_stage_distance(scaled, seen.labels, data.num_answers - 1, conditions)
+        readings = data.min_readings or data.length
+        return fit_stage_distance(scaled, seen.labels, data.num_answers - 1, readings, conditions)
     if not recipe.calibrate:
         return None
     return fit_class_distance(scale_windows(seen.windows, scaler, None), seen.labels)

@@ -194,7 +194,7 @@ def test_no_artifact_is_written_when_the_distance_disagrees(candidate, tmp_path)
             found = super().forward(windows, apart) + float(torch.jit.is_tracing())
             return found.clamp(0, MAX_DISTANCE)
 
-    distance = Odd(np.zeros((1, 14)), np.ones((1, 14)))
+    distance = Odd(np.zeros((1, 14)), np.ones((1, 14)), 30)
     student = FamiliarStudent(Step(), distance)
     with pytest.raises(ExportError, match="distance to what was learned"):
         export_artifact(student, draft, candidate.held_out.windows, tmp_path / "a")

@@ -88,7 +88,7 @@ def engines(channels: int, *, conditions: int = 0, seed: int = 0) -> WindowSet:
 
 def test_a_worn_engine_is_not_lost():
     own, new = engines(4), engines(4, seed=1)
-    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99)
+    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99, 12)
     far = measure_stage_distances(torch.nn.Identity(), distance, torch.from_numpy(new.windows))
     limit = np.quantile(far, 0.97)
     for low, high in ((0, 8), (8, 50), (50, 100)):
@@ -103,7 +103,7 @@ def test_a_worn_engine_is_not_lost():
 @pytest.mark.parametrize("channels", [4, 40])
 def test_the_distance_is_that_of_mahalanobis_to_the_nearest_stage(channels):
     own = engines(channels)
-    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99)
+    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99, 12)
     assert distance.is_diagonal == (channels == 40)
     found = distance(torch.from_numpy(own.windows)).numpy()
     means = own.windows.mean(axis=1).astype(np.float64)
@@ -126,7 +126,7 @@ def test_the_distance_is_that_of_mahalanobis_to_the_nearest_stage(channels):
 def test_new_settings_are_far_even_where_the_sensors_read_as_usual():
     own = engines(4, conditions=3)
     conditions = fit_conditions(own.windows)
-    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99, conditions)
+    distance = fit_stage_distance(torch.from_numpy(own.windows), own.labels, 99, 12, conditions)
     student = torch.nn.Sequential(conditions, torch.nn.Identity())
     near = measure_stage_distances(student, distance, torch.from_numpy(own.windows))
     moved = own.windows.copy()
@@ -139,7 +139,7 @@ def test_both_outputs_of_a_student_with_conditions_come_from_one_scaling():
     own = engines(4, conditions=3)
     conditions = fit_conditions(own.windows)
     scaled = torch.from_numpy(own.windows)
-    distance = fit_stage_distance(scaled, own.labels, 99, conditions)
+    distance = fit_stage_distance(scaled, own.labels, 99, 12, conditions)
     body = torch.nn.Flatten()
     student = torch.nn.Sequential(conditions, body)
     numbers, far = FamiliarStudent(student, distance)(scaled)
@@ -147,11 +147,20 @@ def test_both_outputs_of_a_student_with_conditions_come_from_one_scaling():
     np.testing.assert_array_equal(far, measure_stage_distances(student, distance, scaled))
 
 
+def test_copies_of_the_first_reading_in_front_of_a_short_window_do_not_count():
+    own = engines(4)
+    scaled = torch.from_numpy(own.windows)
+    distance = fit_stage_distance(scaled, own.labels, 99, 6)
+    padded = scaled.clone()
+    padded[:, :6] = padded[:, 6:7]
+    np.testing.assert_array_equal(distance(padded), distance(scaled))
+
+
 def test_a_channel_that_never_moves_is_no_reason_to_fail():
     own = engines(4)
     still = own.windows.copy()
     still[:, :, 2] = 0
-    distance = fit_stage_distance(torch.from_numpy(still), own.labels, 99)
+    distance = fit_stage_distance(torch.from_numpy(still), own.labels, 99, 12)
     far = measure_stage_distances(torch.nn.Identity(), distance, torch.from_numpy(still))
     assert np.isfinite(far).all()
     assert np.median(far) < 10
