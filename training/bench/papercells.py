@@ -105,19 +105,29 @@ def minus(ones: Sequence[float], others: Sequence[float]) -> list[float]:
 
 
 def over_cells(column: Sequence[Sequence[float]]) -> str:
-    """Mean of the cells' means, with the interval that comes from the seeds of each cell."""
-    mean = fmean(fmean(values) for values in column)
-    return _signed(mean, half_within(column))
+    """Mean of the cells' means, with its 95 % intervals.
+
+    `cells`: the cells are a sample of networks and sets. `seeds`: these cells, other seeds; only
+    where every cell has two.
+    """
+    means = [fmean(values) for values in column]
+    mean = fmean(means)
+    halves = {"cells": interval_95(means) if len(means) > 2 else math.nan}
+    halves["seeds"] = half_within(column)
+    parts = [
+        f"{word} {_range(mean, half)}" for word, half in halves.items() if not math.isnan(half)
+    ]
+    return ", ".join([f"{mean:+.1f}", *parts])
 
 
 def percent(values: Sequence[float]) -> str:
     """Mean and interval of a cell's gains; two seeds have no useful interval."""
-    return _signed(fmean(values), interval_95(values) if len(values) > 2 else math.nan)
+    mean = fmean(values)
+    return f"{mean:+.1f} {_range(mean, interval_95(values)) if len(values) > 2 else ''}".strip()
 
 
-def _signed(mean: float, half: float) -> str:
-    interval = "" if math.isnan(half) else f" [{mean - half:.1f}, {mean + half:.1f}]"
-    return f"{mean:+.1f}{interval}"
+def _range(mean: float, half: float) -> str:
+    return f"[{mean - half:.1f}, {mean + half:.1f}]"
 
 
 def last_pass(line: Line, readout: str, name: str) -> float:

@@ -106,16 +106,19 @@ def gain_table(lines: Sequence[Line]) -> str:
         seeds = str(len(seeds_of(cell)))
         found = [percent(values) for values in _decomposition(cell, benchmark)]
         rows.append(table_row([benchmark, NETWORKS[network], seeds, *found]))
+    engines = [key for key in cells if key[1] in ENGINES]
+    people = [key for key in cells if key not in engines]
+    of_network = [
+        (f"C-MAPSS, RMSE, {title}", [key for key in engines if key[0] == network], False)
+        for network, title in NETWORKS.items()
+    ]
     for title, chosen, score in (
-        ("C-MAPSS, RMSE", ENGINES, False),
-        ("C-MAPSS, NASA score", ENGINES, True),
-        ("UCI HAR, macro-F1", ("UCI-HAR",), False),
+        *of_network,
+        ("C-MAPSS, RMSE", engines, False),
+        ("C-MAPSS, NASA score", engines, True),
+        ("UCI HAR, macro-F1", people, False),
     ):
-        groups = [
-            _decomposition(cell, benchmark, score=score)
-            for (_, benchmark), cell in cells.items()
-            if benchmark in chosen
-        ]
+        groups = [_decomposition(cells[key], key[1], score=score) for key in chosen]
         if groups:
             columns = [over_cells(column) for column in zip(*groups, strict=True)]
             rows.append(table_row([f"**{title}**", f"mean of {len(groups)}", "", *columns]))

@@ -10,6 +10,7 @@ pytest.importorskip("torch", reason="needs the extra [training]; make test insta
 
 import torch
 
+from training.bench.paperdropout import errors_of
 from training.bench.paperground import (
     ARMS,
     BENCHMARKS,
@@ -19,7 +20,7 @@ from training.bench.paperground import (
     missing_paper_runs,
 )
 from training.bench.papernets import NETWORKS, build_paper_network
-from training.bench.paperruns import CHECKPOINTS, do_paper_run, prepare_ground
+from training.bench.paperruns import CHECKPOINTS, do_paper_run, prepare_ground, train_plain
 from training.recipes import Recipe
 from training.students.encoders import BiLstmEncoder
 
@@ -102,3 +103,14 @@ def test_a_variant_changes_the_training(variant: str) -> None:
     usual = do_paper_run(PaperRun("bilstm", "dummy-rul", "text", 0, 1), ground)
     varied = do_paper_run(PaperRun("bilstm", "dummy-rul", "text", 0, 1, variant), ground)
     assert usual["held_out"] != varied["held_out"]
+
+
+def test_the_errors_of_a_plain_head_are_measured_with_and_without_dropout() -> None:
+    ground = prepare_ground("dummy-rul", NOWHERE, 0)
+    model = train_plain(PaperRun("bilstm", "dummy-rul", "none", 0, 2), ground)
+    quiet = errors_of(model, ground.sample, dropping=False)
+    assert quiet == errors_of(model, ground.sample, dropping=False)
+    assert quiet != errors_of(model, ground.sample, dropping=True)
+    assert quiet[1] >= abs(quiet[0])
+    with pytest.raises(TypeError, match="has anchors"):
+        train_plain(PaperRun("bilstm", "dummy-rul", "text", 0, 2), ground)
