@@ -188,9 +188,19 @@ def extend_student(
     kept = _values(artifact, movement, held_out.windows)
     present = [int(label) for label in np.unique(learned.labels)]
     statistics = [statistic for _, statistic in movement.names]
+    left = leave_each_out(values, learned, kept, held_out, known, statistics, share)
+    if FEATURES in values:
+        moved, kept_moved = {MOVEMENT: values[MOVEMENT]}, {MOVEMENT: kept[MOVEMENT]}
+        alone = leave_each_out(moved, learned, kept_moved, held_out, known, statistics, share)
+        if _mean_recall(alone) > _mean_recall(left):
+            notes.append(
+                "the student's features are not used: known activities, left out in turn, are "
+                f"found in {100 * _mean_recall(alone):.0f} % of their windows without them and in "
+                f"{100 * _mean_recall(left):.0f} % with them"
+            )
+            values, kept, left = moved, kept_moved, alone
     views = fit_views(values, learned.labels)
     named = fit_named(views, statistics, known.rows(present), new, kept, held_out.groups, share)
-    left = leave_each_out(values, learned, kept, held_out, known, statistics, share)
     near, gap, if_right = nearest_known(named, kept, held_out.labels, present)
     nearest = decoding.labels[near]
     _refuse_if_hopeless(activity, nearest, gap, if_right, left)
@@ -203,7 +213,7 @@ def extend_student(
         len(manifest.channels),
         len(decoding.labels),
         decoding.output,
-        decoding.features.size if decoding.features else None,
+        values[FEATURES].shape[1] if FEATURES in values else None,
     )
     alarms = float(np.mean(named.is_named(kept)))
     draft = _draft(
@@ -302,6 +312,10 @@ def _values(
     if student.has_features:
         _, values[FEATURES] = student.score_with_features(windows)
     return values
+
+
+def _mean_recall(left: Sequence[LeftOut]) -> float:
+    return float(np.mean([one.recall for one in left])) if left else 0.0
 
 
 def _refuse_if_hopeless(
@@ -419,13 +433,16 @@ def _with_centre(features: ClassFeatures | None, named: NamedClass) -> ClassFeat
     """Add the predicted centre of the new class, so that a few examples can move it later."""
     if features is None:
         return None
-    placed = named.placed[FEATURES]
-    centre = placed.middle + placed.new @ np.linalg.inv(placed.whiten)
+    placed = named.placed.get(FEATURES)
+    if placed is None:  # nothing tells its place: the middle of the others, for no windows at all
+        centre = features.centre_vectors().mean(axis=0)
+    else:
+        centre = placed.middle + placed.new @ np.linalg.inv(placed.whiten)
     centres = np.vstack([features.centre_vectors(), centre / np.linalg.norm(centre)])
     return features.model_copy(
         update={
             "centres": pack_vectors(centres),
-            "weights": (*features.weights, _TEXT_WEIGHT),
+            "weights": (*features.weights, 0.0 if placed is None else _TEXT_WEIGHT),
         }
     )
 
