@@ -25,6 +25,7 @@ RECORDED = "recorded"
 PAGES = {
     "README.md": ("models/zoo", "docs/results/gateway-bench.md", "docs/results/demo.txt"),
     "docs/delivery.md": ("docs/results/chaos.md",),
+    "docs/examples.md": ("docs/results/examples.md",),
     "docs/forecasting.md": ("docs/results/forecast.md",),
     "docs/gateway.md": (
         "docs/results/gateway-bench.md",
