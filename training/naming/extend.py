@@ -48,7 +48,14 @@ from training.teachers.lexicon import describe_label
 from training.teachers.prompts import SENTENCES_APART
 from training.windows import WindowSet, hold_out_groups
 
-__all__ = ["Encode", "Extension", "describe_all", "encode_text", "extend_student"]
+__all__ = [
+    "Encode",
+    "Extension",
+    "describe_all",
+    "encode_text",
+    "extend_student",
+    "with_centre",
+]
 
 _LEAST_GAP = 1.5  # standard deviations within a class, mean over the views
 _LEAST_RECALL = 0.5  # if the prediction were exact
@@ -416,7 +423,7 @@ def _draft(
             "decoding": decoding.model_copy(
                 update={
                     "labels": (*decoding.labels, activity),
-                    "features": _with_centre(decoding.features, named),
+                    "features": with_centre(decoding.features, named),
                 }
             ),
             "metrics": manifest.metrics
@@ -429,12 +436,15 @@ def _draft(
     )
 
 
-def _with_centre(features: ClassFeatures | None, named: NamedClass) -> ClassFeatures | None:
-    """Add the predicted centre of the new class, so that a few examples can move it later."""
+def with_centre(features: ClassFeatures | None, named: NamedClass) -> ClassFeatures | None:
+    """Add the predicted centre of a new class, so that a few examples can move it later.
+
+    A class that was placed by its movement alone has the middle of the others, and no weight.
+    """
     if features is None:
         return None
     placed = named.placed.get(FEATURES)
-    if placed is None:  # nothing tells its place: the middle of the others, for no windows at all
+    if placed is None:
         centre = features.centre_vectors().mean(axis=0)
     else:
         centre = placed.middle + placed.new @ np.linalg.inv(placed.whiten)

@@ -17,8 +17,10 @@ from training.candidate import train_candidate
 from training.datasets.contract import DataSet
 from training.datasets.dummy import make_facts
 from training.errors import Hopeless, NamingError
-from training.naming.extend import describe_all, extend_student
+from training.naming.extend import describe_all, extend_student, with_centre
+from training.naming.names import FEATURES, Described, fit_named, fit_views
 from training.recipes import parse_recipe
+from training.teachers.facts import FACTS
 from training.windows import digest_windows
 
 pytestmark = pytest.mark.needs_training
@@ -159,19 +161,31 @@ def test_card_and_lineage_say_what_was_done(extension, trained):
     assert trained.manifest.lineage.command in manifest.lineage.command
 
 
-def test_examples_can_move_what_a_text_has_placed(extension, data):
+def test_examples_can_move_what_a_text_has_placed(extension):
     decoding = extension.artifact.manifest.decoding
-    assert decoding.features is not None
-    assert decoding.features.weights[-1] == 1.0
+    assert len(decoding.features.weights) == len(decoding.labels)
     test = make_facts(1, groups=4)
     new = test.windows[test.labels == NEW]
     _, features = Student(extension.artifact).score_with_features(new)
-    centres = decoding.features.centre_vectors()
-    nearness = features.mean(axis=0) @ centres.T
-    assert nearness[-1] > np.median(nearness[:-1])
     space = AnchorSpace(decoding.labels, decoding.features)
     some = space.vectors(features[:5], new[:5])
     assert space.place([anchor_of("new", some)]) is not None
+
+
+def test_the_predicted_centre_is_that_of_the_features(trained, data):
+    """Without text the prediction is the mean of the known classes."""
+    _, found = Student(trained).score_with_features(data.train.windows)
+    values, labels = {FEATURES: found}, data.train.labels
+    nothing = Described(np.zeros((8, len(FACTS))), np.zeros((8, 3)))
+    views = fit_views(values, labels)
+    named = fit_named(views, [], nothing, nothing.rows([0]), values, data.train.groups, 0.05)
+    before = trained.manifest.decoding.features
+    after = with_centre(before, named)
+    centres = after.centre_vectors()
+    means = np.stack([found[labels == label].mean(axis=0) for label in range(8)])
+    assert after.weights == (*before.weights, 1.0)
+    assert centres[-1] @ means.mean(axis=0) > 0.95 * np.linalg.norm(means.mean(axis=0))
+    assert len(centres) == 9
 
 
 def test_an_activity_like_a_known_one_is_refused(trained, data, known_as, tmp_path):
