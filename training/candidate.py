@@ -39,6 +39,7 @@ from training.methods.build import build_method, describe_teacher
 from training.recipes import Recipe, format_recipe, parse_recipe
 from training.scoring import score_torch
 from training.students.conditions import fit_preprocessor
+from training.students.upright import scaling_of
 from training.teachers.boosting import score_with_boosting
 from training.teachers.ensemble import score_with_ensemble
 from training.uncertainty.anchors import Round, fit_features, label_features, leave_people_out
@@ -201,7 +202,7 @@ class _Run:
     ) -> tuple[Scaler, Distilled]:
         """Train one student on `seen`, which also gives scaler and preprocessor."""
         data, recipe = self.data, self.recipe
-        scaler = fit_scaler(data.scaling, seen.windows)
+        scaler = fit_scaler(scaling_of(recipe, data.scaling), seen.windows)
         preprocessor = fit_preprocessor(data.scaling, seen.windows)
 
         def report(epoch: Epoch) -> None:

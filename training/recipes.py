@@ -47,7 +47,16 @@ _ALLOWED = {
         "ordered-random",
         "attributes",
     ),
-    "student": ("bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"),
+    "student": (
+        "bilstm",
+        "conv",
+        "penet",
+        "residual",
+        "spectral",
+        "statistics",
+        "trend",
+        "upright",
+    ),
     "loss": ("squared", "huber"),
     "pooling": ("flatten", "mean_max"),
 }
@@ -74,8 +83,9 @@ class Recipe:
     student: str = "conv"
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,
-    slopes and extremes of a window's newest readings; `trend`: convolutions beside those; `bilstm`
-    and `penet`: the networks of the literature (the body of `penet` is that of `conv`)."""
+    slopes and extremes of a window's newest readings; `trend`: convolutions beside those;
+    `upright`: as `spectral`, but blind to turns about the vertical of the body; `bilstm` and
+    `penet`: the networks of the literature (the body of `penet` is that of `conv`)."""
     length: int = 0
     """Readings in a window (C-MAPSS); 0: the usual length of the data set (30)."""
     conditions: bool = False

@@ -50,6 +50,7 @@ from training.recipes import Recipe, parse_table, read_table
 from training.scoring import scale_windows
 from training.students.encoders import build_encoder
 from training.students.statistics import BASELINE, ArrayWindows
+from training.students.upright import scaling_of
 from training.teachers.anchors import anchors_of
 from training.windows import WindowSet, hold_out_groups
 
@@ -111,7 +112,7 @@ def train_left(data: DataSet, one: Left) -> dict[str, Any]:
     learned = parts["learned"]
     place = np.full(data.num_answers, -1)
     place[seen] = np.arange(len(seen))
-    scaler = fit_scaler(data.scaling, learned.windows)
+    scaler = fit_scaler(scaling_of(one.recipe, data.scaling), learned.windows)
 
     def build(recipe: Recipe, length: int, channels: int, counts: NDArray[np.int64]) -> nn.Module:
         encoder = build_encoder(recipe, length, channels)

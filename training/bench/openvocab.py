@@ -29,6 +29,7 @@ from training.methods.open_vocabulary import OpenVocabulary
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_scaled
 from training.students.encoders import build_encoder
+from training.students.upright import scaling_of
 from training.teachers.anchors import anchors_of
 from training.windows import WindowSet, hold_out_groups
 
@@ -65,7 +66,9 @@ def run_open(data: DataSet, recipe: Recipe, unseen: Sequence[int]) -> dict[str, 
     known = data.train.where(~np.isin(data.train.labels, unseen))
     seen, held_out = known.without_groups(groups), known.of_groups(groups)
     both = np.concatenate([held_out.windows, data.test.windows])
-    found = score_open(recipe, seen, both, data.scaling, anchors_of(recipe).vectors, unseen)
+    found = score_open(
+        recipe, seen, both, scaling_of(recipe, data.scaling), anchors_of(recipe).vectors, unseen
+    )
     count = len(held_out)
     return {
         name: open_measures(scores[count:], data.test.labels, unseen)

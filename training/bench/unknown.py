@@ -23,6 +23,7 @@ from training.methods.build import build_method
 from training.recipes import Recipe, shipped_recipe
 from training.scoring import scale_windows, score_torch
 from training.starters.build import STUDENTS, read_data
+from training.students.upright import scaling_of
 from training.uncertainty.calibration import fit_tempering, fit_unknown, temper
 from training.uncertainty.out_of_distribution import fit_class_distance, measure_distances
 from training.windows import hold_out_groups
@@ -56,7 +57,7 @@ def measure_unknown(data: DataSet, recipe: Recipe, label: int) -> UnknownShares:
     groups = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
     seen, held_out = data.train.without_groups(groups), data.train.of_groups(groups)
     seen = seen.where(seen.labels != label)
-    scaler = fit_scaler(data.scaling, seen.windows)
+    scaler = fit_scaler(scaling_of(recipe, data.scaling), seen.windows)
     student = distill(recipe, seen, scaler, data.num_answers, build_method).student
     if student is None:
         msg = "the training stopped before its last pass: run the command again"

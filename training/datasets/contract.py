@@ -164,6 +164,9 @@ def largest_number(task: str, changes: Mapping[str, Any] | None = None) -> int:
 def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:
     """Fit the affine scaler on windows `[n, length, channels]` that a student may see.
 
+    `triples` is `zscore` with one factor for each three channels (x, y, z) and without offsets, so
+    that a turn of the sensor is a turn of the scaled windows too.
+
     A channel that never moves gets factor 0 and offset 0: it carries no information, and it must
     not explode if it moves later. Where the graph scales (`conditions`), this is the identity.
     """
@@ -175,6 +178,9 @@ def fit_scaler(kind: str, windows: NDArray[np.float32]) -> Scaler:
         centre, spread = values.min(axis=0), np.ptp(values, axis=0)
     else:
         centre, spread = values.mean(axis=0), values.std(axis=0)
+    if kind == "triples":
+        centre = np.zeros_like(centre)
+        spread = np.sqrt(np.square(spread).reshape(-1, 3).mean(axis=1)).repeat(3)
     moves = spread > 0
     scale = np.where(moves, 1 / np.where(moves, spread, 1), 0.0)
     offset = np.where(moves, -centre * scale, 0.0)

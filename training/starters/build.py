@@ -79,6 +79,7 @@ class Spec:
 
 
 STUDENTS = {
+    "har-upright": Spec("", float_inputs=True),
     "har-waist": Spec("", float_inputs=True),
     "har-wrist": Spec("spsw_har.tar.xz", channels=3),
     "rul-engines": Spec("cmapss.zip", "FD001+FD002+FD003+FD004"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from training.recipes import Recipe
+from training.students.convolutions import ConvEncoder, VectorNorm
 from training.students.statistics import (
     SPECTRAL,
     TREND,
@@ -17,10 +18,10 @@ from training.students.statistics import (
     spectrum_matrices,
     tail_matrix,
 )
+from training.students.upright import UprightEncoder
 
 __all__ = [
     "BiLstmEncoder",
-    "ConvEncoder",
     "PositionEncoder",
     "ResidualEncoder",
     "SpectralEncoder",
@@ -41,52 +42,9 @@ def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
         "spectral": SpectralEncoder,
         "statistics": StatisticsEncoder,
         "trend": StatisticsEncoder,
+        "upright": UprightEncoder,
     }
     return kinds[recipe.student](recipe, length, channels)
-
-
-class ConvEncoder(nn.Module):
-    """Convolutions over time, then one dense layer.
-
-    Each convolution is followed by batch normalisation (folded into it at export) and ReLU.
-
-    Args:
-        recipe: Gives channels, kernels, strides, pooling, feature size and dropout.
-        length: Readings in a window.
-        channels: Channels of a reading.
-    """
-
-    def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        width, steps = channels, length
-        for out, kernel, stride in zip(
-            recipe.conv_channels, recipe.kernels, recipe.strides, strict=True
-        ):
-            layers += [
-                nn.Conv1d(width, out, kernel, stride, kernel // 2, bias=False),
-                nn.BatchNorm1d(out),
-                nn.ReLU(),
-            ]
-            width, steps = out, (steps - 1) // stride + 1
-        self.convolutions = nn.Sequential(*layers)
-        self.flatten = recipe.pooling == "flatten"
-        self.dense = nn.Sequential(
-            nn.Dropout(recipe.dropout),
-            nn.Linear(width * steps if self.flatten else 2 * width, recipe.feature_size),
-            nn.ReLU(),
-            nn.Dropout(recipe.dropout),
-        )
-
-    def forward(self, windows: Tensor) -> Tensor:
-        """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
-        hidden: Tensor = self.convolutions(windows.transpose(1, 2))
-        if self.flatten:
-            hidden = hidden.flatten(1)
-        else:
-            hidden = torch.cat([hidden.mean(dim=2), hidden.amax(dim=2)], dim=1)
-        feature: Tensor = self.dense(hidden)
-        return feature
 
 
 class ResidualEncoder(nn.Module):
@@ -177,7 +135,7 @@ class SpectralEncoder(nn.Module):
         self.register_buffer("cosine", cosine)
         self.register_buffer("sine", sine)
         known = (cosine.shape[1] + len(SPECTRAL)) * channels
-        self.norm = _VectorNorm(known)
+        self.norm = VectorNorm(known)
         self.dense = nn.Sequential(
             nn.Dropout(recipe.dropout),
             nn.Linear(known + 2 * recipe.conv_channels[-1], recipe.feature_size),
@@ -219,7 +177,7 @@ class StatisticsEncoder(nn.Module):
         super().__init__()
         self.register_buffer("tails", tail_matrix(length))
         known = (self.tails.shape[1] + len(TREND)) * channels
-        self.norm = _VectorNorm(known)
+        self.norm = VectorNorm(known)
         self.convolutions: nn.Module | None = None
         if recipe.student == "trend":
             self.convolutions = ConvEncoder(recipe, length, channels).convolutions
@@ -307,18 +265,6 @@ class PositionEncoder(nn.Module):
         hidden = self.sensors(windows.transpose(1, 2)) + self.position(self.code)
         feature: Tensor = self.body(torch.relu(self.norm(hidden)).transpose(1, 2))
         return feature
-
-
-class _VectorNorm(nn.BatchNorm1d):
-    """Batch normalisation of vectors that accepts a last batch of one window."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        if self.training and len(vectors) == 1:
-            return nn.functional.batch_norm(
-                vectors, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        normed: Tensor = super().forward(vectors)
-        return normed
 
 
 def _sum_directions(hidden: Tensor) -> Tensor:
