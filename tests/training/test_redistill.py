@@ -244,7 +244,7 @@ def test_a_run_with_another_recipe_keeps_the_folder_of_the_first(tmp_path):
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     out = tmp_path / "kept"
-    recipe = format_recipe(shipped_recipe("rul-fd001", epochs=1))
+    recipe = format_recipe(shipped_recipe("rul-fd001", epochs=1, calibration_folds=0))
     with open_run_folder(out, recipe, Console(file=io.StringIO())):
         refused = call(tmp_path, "--name", "rul-dummy", "--epochs", "1", "--out", str(out))
         assert refused.exit_code == 2
@@ -309,7 +309,7 @@ def test_the_folder_keeps_log_plot_recipe_and_artifact(tmp_path):
     assert "One window takes" in done.output
     assert re.search(r"\d+ s from reading the data to the end, \d+ s of them training", done.output)
     assert (out / "result.png").read_bytes().startswith(b"\x89PNG")
-    recipe = shipped_recipe("rul-fd001", epochs=2)
+    recipe = shipped_recipe("rul-fd001", epochs=2, calibration_folds=0)
     assert (out / "recipe.toml").read_text() == format_recipe(recipe)
     assert str(tmp_path) not in read_artifact(out / "artifact").manifest.lineage.command
 
@@ -325,7 +325,9 @@ def test_the_same_command_continues_a_run_that_ran_out_of_time(tmp_path):
 def test_a_recipe_that_holds_out_other_groups_is_refused(tmp_path):
     assert call(tmp_path, "--name", "rul-dummy", "--publish", "--epochs", "1").exit_code == 0
     recipe = tmp_path / "other.toml"
-    recipe.write_text(format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9)))
+    recipe.write_text(
+        format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9, calibration_folds=0))
+    )
     refused = call(tmp_path, "--config", str(recipe))
     assert refused.exit_code == 2
     assert "judged on what it learned from" in refused.output
@@ -333,7 +335,9 @@ def test_a_recipe_that_holds_out_other_groups_is_refused(tmp_path):
 
 def test_the_default_recipe_takes_over_the_split_of_the_running_student(tmp_path):
     recipe = tmp_path / "other.toml"
-    recipe.write_text(format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9)))
+    recipe.write_text(
+        format_recipe(shipped_recipe("rul-fd001", epochs=1, split_seed=9, calibration_folds=0))
+    )
     words = ("--name", "rul-dummy", "--publish", "--config", str(recipe))
     assert call(tmp_path, *words).exit_code == 0
     again = call(tmp_path, "--epochs", "1", "--out", str(tmp_path / "kept"))
