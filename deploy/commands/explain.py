@@ -183,7 +183,8 @@ def _head(explained: Explained) -> list[str]:
     elif not explained.is_same_score:
         lines.append(
             "warning: the readings in the log give another score than the one stored; were the "
-            "settings of the windows changed since?"
+            "settings of the windows changed since, or does the device have examples "
+            "(`kpstream examples`)? The student's own answer is explained"
         )
     return lines
 

@@ -112,14 +112,18 @@ AnchorsOf = Callable[[Manifest], StreamAnchors | None]
 """Finds the anchors for the student with this manifest; None if there are none."""
 
 
-def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnchors:
+def anchor_stream(
+    manifest: Manifest, examples: Iterable[Example], elsewhere: Iterable[str] = ()
+) -> StreamAnchors:
     """Place the anchors of a stream; the order of the examples does not matter.
 
-    Where a bound is exceeded, the labels received first hold, and the others are faults.
+    Where a bound is exceeded, the labels received first hold, and the others are faults. A new name
+    is written in lower case, because a store may take two spellings for one field.
 
     Args:
         manifest: Manifest of the student, with features.
         examples: Those of the stream, with features of this student.
+        elsewhere: Labels of students of other streams, whose spelling a new name gets.
 
     Raises:
         ValueError: The student has no features, or some are of another size.
@@ -130,6 +134,7 @@ def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnch
         raise ValueError(msg)
     space = AnchorSpace(decoding.labels, decoding.features)
     names = {_folded(label): label for label in decoding.labels}
+    spelled = {_folded(label): label for label in elsewhere}
     faults: dict[str, str] = {}
     scopes: dict[Device | None, dict[str, list[NDArray[np.float64]]]] = {}
     for example in sorted(examples, key=lambda each: (each.recv_ms, each.key)):
@@ -137,7 +142,8 @@ def anchor_stream(manifest: Manifest, examples: Iterable[Example]) -> StreamAnch
         if fault is not None:
             faults[example.key] = fault
             continue
-        name = names.setdefault(_folded(example.label), example.label)
+        folded = _folded(example.label)
+        name = names.setdefault(folded, spelled.get(folded, example.label.lower()))
         found = scopes.setdefault(example.device, {}).setdefault(name, [])
         found.append(space.vectors(example.features, example.windows))
     anchors = {

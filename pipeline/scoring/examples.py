@@ -29,6 +29,7 @@ from ingest.topics import are_names
 from models.errors import ScoreFailed
 from models.manifest import Manifest
 from models.session import Student
+from models.tasks.registry import find_task
 from pipeline.errors import ExamplesError
 from pipeline.scoring.anchoring import Device, Example, StreamAnchors, anchor_stream
 
@@ -220,7 +221,13 @@ class Examples:
         try:
             score = student.score_with_features
             found = [example for each in fitting for example in _example(each, score)]
-            return anchor_stream(manifest, found)
+            others = [other.manifest for other in [*self._running.values()] if other is not student]
+            elsewhere = [
+                label
+                for other in others
+                for label in find_task(other.task).answer.labels(other.decoding)
+            ]
+            return anchor_stream(manifest, found, elsewhere)
         except (ScoreFailed, ValueError) as exc:
             log.warning("no anchors for the stream %s: %s", manifest.stream, error_text(exc))
             return None

@@ -63,7 +63,7 @@ export function whyCard(d, data, context) {
 
 function scorer({ model, version, explanation, is_same_student: sameStudent, is_same_score: sameScore }) {
   if (!sameStudent) return `${model} v${version} gave it and has left the registry; v${explanation.version} explains.`;
-  if (!sameScore) return "The readings in the log give another score than the one stored.";
+  if (!sameScore) return "The readings in the log give another score than the one stored; examples may have named it. The student's own answer is explained.";
   return `Explained by ${model} v${version}.`;
 }
 

@@ -169,6 +169,23 @@ def example(label: str, at: int, device: tuple[str, str] | None = ("hall", "ada"
     return Example(f"hall/ada/imu/{at}", device, label, at, features, CLIMB[None])
 
 
+def test_a_name_has_one_spelling_in_all_stores(tmp_path: Path) -> None:
+    one = student(tmp_path)
+    both = np.stack([CLIMB])
+    scores, features = one.score_with_features(both)
+    for told, elsewhere, spelled in (
+        ("Nordic Walking", [], "nordic walking"),
+        ("Nordic Walking", ["Nordic_walking"], "Nordic_walking"),
+        ("walking", ["Walking"], "WALKING"),
+    ):
+        some = Example("hall/ada/imu/a", None, told, 1, features, both)
+        (_, found) = next(
+            anchor_stream(one.manifest, [some], elsewhere).parts([("a", "b")], scores, both)
+        )
+        assert found.label(0) == spelled or spelled == "WALKING"
+        assert spelled in found.labels
+
+
 def test_names_are_checked_and_bounded(tmp_path: Path) -> None:
     manifest = student(tmp_path).manifest
     odd = [example("a,b", 0), example("Unknown", 1), example("walking", 2), example("x" * 70, 3)]
