@@ -61,14 +61,15 @@ CHECKPOINT = {
 }
 """Files that save state and commit offsets, later than the score."""
 BY_THE_CLOCK = {
+    "deploy/processes/exampling.py",
     "ingest/bridgehealth.py",
     "ingest/decoders.py",
     "ingest/publishing.py",
     "ingest/ticks.py",
     "pipeline/log/retention.py",
 }
-"""Files of health, of ticks, of log maintenance and of what other message formats hold back or
-publish, which run now and then, whatever arrives."""
+"""Files of health, of ticks, of labels that may be examples, of log maintenance and of what other
+message formats hold back or publish, which run now and then, whatever arrives."""
 GUARDS = {
     "ingest/clock.py",
     "ingest/clockjudge.py",
@@ -81,12 +82,13 @@ GUARDS = {
     "ingest/sharedstate.py",
     "models/seen.py",
     "models/tasks/quality.py",
+    "pipeline/scoring/examples.py",
     "pipeline/scoring/mounting.py",
     "pipeline/scoring/quality.py",
     "pipeline/stores/resultsguard.py",
 }
-"""Files that check the clock, the disk, the number of devices, how a sensor is mounted and whether
-readings fit the student with every message; they change nothing of it."""
+"""Files that check the clock, the disk, the number of devices, how a sensor is mounted, whether it
+has examples and whether readings fit the student with every message; they change nothing of it."""
 HELPERS = {
     "pipeline/wakeup.py",
     "pipeline/log/loopcalls.py",
