@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,15 +105,9 @@ def encoder_folder() -> Path:
 
 def _minilm(readout: str) -> Callable[[Sequence[str]], Vectors]:
     def encode(sentences: Sequence[str]) -> Vectors:
-        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-        root = encoder_folder()
-        try:
-            import torch
-            from transformers import AutoModel, AutoTokenizer
-        except ImportError as exc:
-            raise MissingExtraError(exc.name or "transformers") from exc
-        tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
-        encoder = AutoModel.from_pretrained(root, local_files_only=True).eval()
+        tokenizer, encoder = _minilm_model(encoder_folder())
+        import torch
+
         tokens = tokenizer(list(sentences), padding=True, return_tensors="pt")
         with torch.no_grad():
             hidden = encoder(**tokens).last_hidden_state
@@ -122,6 +117,18 @@ def _minilm(readout: str) -> Callable[[Sequence[str]], Vectors]:
         return np.asarray(vectors.numpy(), dtype=np.float32)
 
     return encode
+
+
+@cache
+def _minilm_model(root: Path) -> tuple[Any, Any]:
+    """Load tokenizer and network once."""
+    os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as exc:
+        raise MissingExtraError(exc.name or "transformers") from exc
+    tokenizer = AutoTokenizer.from_pretrained(root, local_files_only=True)
+    return tokenizer, AutoModel.from_pretrained(root, local_files_only=True).eval()
 
 
 def _smollm2(readout: str) -> Callable[[Sequence[str]], Vectors]:
