@@ -39,6 +39,7 @@ PAGES = {
         "docs/results/naming.md",
         "docs/results/naming_texts.md",
         "docs/results/naming_across.md",
+        "docs/results/familiarity.md",
     ),
     "docs/operations.md": ("docs/results/site-bench.md", "docs/results/store-bench.md"),
     "docs/rate.md": ("docs/results/rate.md",),
@@ -46,6 +47,7 @@ PAGES = {
         "models/zoo",
         "docs/results/knowledge_pruning.md",
         "docs/results/stress.json",
+        "docs/results/familiarity.md",
     ),
     "docs/teachers.md": (
         "docs/results/forecast_taught.md",
