@@ -179,16 +179,18 @@ def _show(found: Extension, activity: str, misnamed: float) -> None:
     labels = found.artifact.manifest.decoding.labels  # type: ignore[attr-defined]
     for one in found.left_out:
         click.echo(
-            f"left out {labels[one.label]:<24} recall {one.recall:.2f}, "
-            f"others misnamed {one.false_alarms:.3f}, by permuted descriptions {one.by_chance:.2f}"
+            f"left out {labels[one.label]:<24} recall {one.recall:.2f} (movement "
+            f"{one.by_movement:.2f}, with features {one.with_features:.2f}), "
+            f"others misnamed {one.false_alarms:.3f}, movement by permuted descriptions "
+            f"{one.by_chance:.2f}"
         )
     measures = found.artifact.manifest.metrics[f"{activity}, by name"]
     if found.left_out:
         click.echo(
             f"expected for {activity}: recall {measures['expected_recall']:.2f} "
             f"[{measures['expected_recall_low']:.2f}, {measures['expected_recall_high']:.2f}] "
-            f"(95 % interval over the {len(found.left_out)} known activities), permuted "
-            f"descriptions {measures['by_permuted_descriptions']:.2f}"
+            f"(95 % interval over the {len(found.left_out)} known activities); movement by "
+            f"permuted descriptions {measures['by_permuted_descriptions']:.2f}"
         )
     click.echo(
         f"windows of known activities that get the name: {100 * found.false_alarms:.1f} % of those "

@@ -325,12 +325,15 @@ def _refuse_if_hopeless(
             f"{nearest} in strength, rhythm, impacts, posture or turns, or record examples"
         )
         raise Hopeless(msg)
-    if left and np.mean([one.recall - one.by_chance for one in left]) <= 0:
+    if left and np.mean([one.by_movement - one.by_chance for one in left]) <= 0:
+        found, chance = (
+            100 * np.mean([getattr(one, name) for one in left])
+            for name in ("by_movement", "by_chance")
+        )
         msg = (
-            f"I can't: with each known activity left out in turn, descriptions name it in "
-            f"{100 * np.mean([one.recall for one in left]):.0f} % of its windows, and permuted "
-            f"ones in {100 * np.mean([one.by_chance for one in left]):.0f} %. The descriptions of "
-            "these activities don't say what the sensor sees: mend them with --known-as, or "
+            "I can't: with each known activity left out in turn, descriptions name it in "
+            f"{found:.0f} % of its windows, and permuted ones in {chance:.0f} %. The descriptions "
+            "of these activities don't say what the sensor sees: mend them with --known-as, or "
             "record examples"
         )
         raise Hopeless(msg)
