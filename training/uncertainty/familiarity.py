@@ -180,10 +180,14 @@ def fit_stage_distance(
             would count many times over.
         conditions: The student's part that scales per condition, if it has one.
     """
-    read, apart = _read(scaled, conditions)
-    settings = 1.0 if apart is None else max(_SETTINGS, 2 * float(apart.mean()))
-    means = torch.cat([part[:, -readings:].mean(dim=1) for part in torch.split(read, _BATCH)])
-    values = means.numpy().astype(np.float64)
+    means, aparts = [], []
+    for part in torch.split(scaled, _BATCH):  # all of them at once would double the memory
+        read, apart = _read(part, conditions)
+        means.append(read[:, -readings:].mean(dim=1))
+        if apart is not None:
+            aparts.append(apart)
+    settings = max(_SETTINGS, 2 * float(torch.cat(aparts).mean())) if aparts else 1.0
+    values = torch.cat(means).numpy().astype(np.float64)
     spread = np.maximum(values.std(axis=0), _LEAST)
     values /= spread
     stages = np.digitize(labels, np.multiply(_STAGES, largest))
@@ -208,8 +212,9 @@ def measure_stage_distances(
     student: nn.Module, distance: StageDistance, scaled: Tensor
 ) -> NDArray[np.float32]:
     """Measure the distances `[n]` of windows as the graph of `student` gets them."""
-    read, apart = _read(scaled, _parts(student)[0])
-    return _measure(distance, read, apart)
+    conditions = _parts(student)[0]
+    parts = [_measure(distance, *_read(part, conditions)) for part in torch.split(scaled, _BATCH)]
+    return np.concatenate(parts)
 
 
 def make_shifted(
