@@ -181,7 +181,8 @@ def _draft(facts: Facts, task: Task, graph: GraphSummary, length: int, now_ms: i
     decoding: dict[str, Any] = {"kind": task.decoding_kind, "output": _output_of(task)}
     if is_number:
         decoding["unit"] = facts.unit
-        bounds = set(task.decoding.model_fields) - set(decoding)
+        fields = task.decoding.model_fields.items()
+        bounds = {name for name, field in fields if field.default is not None} - set(decoding)
         decoding |= dict.fromkeys(bounds, facts.most)  # the one that is left is the largest number
     else:
         decoding["labels"] = facts.labels
