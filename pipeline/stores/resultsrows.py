@@ -28,6 +28,7 @@ _MAX_NAME = 128
 _MAX_FIELDS = 600  # SQLite's own limit is 2000
 _NAME = re.compile(r"(?!points_|sqlite_)[a-z][a-z0-9_]{0,63}")
 _MOST_INTERNED = 100_000
+_MOST_FORMS = 1000  # a device with examples of its own has fields of its own
 _RESERVED = {"series", "time_ns", *SERIES_TAGS}
 
 _Names = tuple[str, ...]
@@ -41,7 +42,8 @@ class ResultsRows:
         self._series: dict[tuple[str, _Names], dict[tuple[str, ...], int]] = {}
         self._interned = 0
         self._columns: dict[str, dict[str, str]] = {}  # measurement -> folded name -> name
-        self._fitting: set[tuple[str, _Names]] = set()  # measurement and names of stored fields
+        # Measurement and names of fields -> the columns that hold them.
+        self._fitting: dict[tuple[str, _Names], _Names] = {}
 
     def forget(self) -> None:
         """Forget what is known of the file."""
@@ -71,6 +73,7 @@ class ResultsRows:
                 single = item.points() if isinstance(item, PointBlock) else (item,)
                 refused += [Refused(point, reason) for point in single]
                 continue
+            form = (block.measurement, self._fitting[form])
             times = _times_ns(item)
             series = self._series_of(db, block, times, (now_ms, run_ms))
             rows.setdefault(form, []).extend(zip(series, times, *block.columns, strict=True))
@@ -114,7 +117,11 @@ class ResultsRows:
         return numbers
 
     def _fit(self, db: sqlite3.Connection, block: PointBlock) -> str | None:
-        """Make the table and the columns of a block; returns why that cannot be."""
+        """Make the table and the columns of a block; returns why that cannot be.
+
+        A field in another case than its column is stored there: a student must not lose all its
+        points because somebody spelled a class otherwise before (SQLite takes both for one column).
+        """
         measurement, names = block.measurement, block.names
         table = quoted(f"points_{measurement}")
         known = self._columns.get(measurement)
@@ -125,22 +132,21 @@ class ResultsRows:
             )
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")][2:]
             known = self._columns[measurement] = {name.casefold(): name for name in columns}
-        new = [name for name in names if known.get(name.casefold()) != name]
-        if not new:
-            self._fitting.add((measurement, names))
-            return None
-        taken = dict(known)
-        for name in new:
-            other = taken.setdefault(name.casefold(), name)
-            if other != name:
+        folded = {name.casefold(): name for name in names}
+        for name in names:
+            if (other := folded[name.casefold()]) != name:
                 return f"field {name!r} differs from {other!r} only in case"
+        new = [name for key, name in folded.items() if key not in known]
         if len(known) + len(new) > _MAX_FIELDS:
             return f"{measurement} would have more than {_MAX_FIELDS} fields"
         for name in new:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)}")
             known[name.casefold()] = name
-        _make_view(db, measurement, block.tag_names, known.values())
-        self._fitting.add((measurement, names))
+        if new:
+            _make_view(db, measurement, block.tag_names, known.values())
+        if len(self._fitting) >= _MOST_FORMS:
+            self._fitting.clear()
+        self._fitting[(measurement, names)] = tuple(known[name.casefold()] for name in names)
         return None
 
 

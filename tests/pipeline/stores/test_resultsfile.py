@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,6 @@ def test_fields_become_columns_and_keep_their_type(results: ResultsFile) -> None
         ("points_rul", "x", "lower-case"),
         ("rul", "time_ns", "reserved"),
         ("rul", "x" * 200, "too long"),
-        ("rul", "RUL", "only in case"),
     ],
 )
 def test_points_that_the_file_cannot_store_are_returned_as_refused_and_the_rest_is_stored(
@@ -95,6 +94,22 @@ def test_points_that_the_file_cannot_store_are_returned_as_refused_and_the_rest_
     assert refused.point is bad
     assert reason in refused.reason
     assert counts(results) == {"rul": 2}
+
+
+def test_a_field_in_another_case_is_stored_in_the_column_that_there_is(tmp_path: Path) -> None:
+    fields = [
+        (("activity", "x"), (name, value)) for name, value in (("p_é b", 0.25), ("p_É B", 0.5))
+    ]
+    points = [
+        Point("activity", (("device", "d"),), some, at) for at, some in enumerate(fields, start=1)
+    ]
+    with closing(ResultsFile(tmp_path / "results.db")) as results:
+        assert results.write(points[:1]) == []
+        assert results.write(points[::-1]) == []
+    with closing(ResultsFile(tmp_path / "results.db")) as results:  # the same after a restart
+        assert results.write(points[1:]) == []
+        assert results.fields("activity") == ["activity", "p_é b"]
+        assert results.select('SELECT "p_é b" FROM activity ORDER BY time_ns') == [(0.25,), (0.5,)]
 
 
 def test_too_many_fields_are_refused(results: ResultsFile) -> None:
