@@ -23,11 +23,17 @@ def examples(state_dir: Path | None) -> None:
 
     settings = gateway_settings(state_dir)
     with showing_errors():
-        found = ExampleFile(settings.state_dir).read()
+        file = ExampleFile(settings.state_dir)
+        found, told = file.read(), file.told()
     for key, each in sorted(found.items()):
         where, name = key.rsplit("/", 1)
         whom = f"for all devices of {each.stream}" if each.for_all else "for this device"
-        what = f"{len(each.windows)} windows" if not each.fault else f"no effect: {each.fault}"
+        why = each.fault or told.get(key, "")
+        what = f"{len(each.windows)} windows" if not why else f"no effect: {why}"
         click.echo(f"{where}: {each.label}, {what}, {whom} (label {name})")
-    if not found:
+    left_out = sorted((key, why) for key, why in told.items() if key not in found)
+    for key, why in left_out:
+        where, name = key.rsplit("/", 1)
+        click.echo(f"{where}: no effect: {why} (label {name})")
+    if not found and not left_out:
         click.echo("no label of this gateway is an example")

@@ -4,6 +4,9 @@ A label says itself that it is an example (`ingest.labels`), so the page, MQTT a
 need nothing else, and what holds follows from the labels in the log: their order, a label that
 comes twice, and a restart change nothing. The windows are cut when the label arrives, while the log
 has the readings, and again for a student with windows of another shape.
+
+Where a bound is reached, the labels received first hold. The others are left out before the log is
+searched for their readings, and are told; they hold as soon as there is room.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from numpy.typing import NDArray
 from ingest.errors import RefusedMessage
 from ingest.labels import LabelRecord, current_labels, decode_label_record
 from ingest.topics import LABELS
+from models.manifest import Manifest
 from models.session import Student
 from pipeline.errors import ExamplesError, LogError, ReadingsGone
 from pipeline.explain.logscan import LogFile
@@ -28,7 +33,7 @@ from pipeline.explain.scores import DeviceStream
 from pipeline.explain.spans import span_windows
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.reader import peek_log
-from pipeline.scoring.examples import MOST_WINDOWS, ExampleFile, Examples, KeptExample
+from pipeline.scoring.examples import ExampleFile, Examples, KeptExample, Room
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 
@@ -42,6 +47,8 @@ TurnValues = Callable[
 """Turns readings of a device; see `pipeline.scoring.mounting.Mountings.turn_values`."""
 _EVERY_S = 0.4
 _SEARCHED_BYTES = 1_000_000_000
+_MOST_TOLD = 200
+"""Labels without effect that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,13 @@ class ExampleWatch:
         self._settings = settings
         self._turn = turn
         self._done: _Seen | None = None
+        self._tried: dict[str, tuple[int, tuple[int, int]]] = {}
+        self._without: dict[str, str] = {}
+        self._told: dict[str, str] | None = None
 
     def status(self) -> dict[str, Any]:
         """Return what `/health` shows."""
-        return self._examples.status()
+        return self._examples.status(self._without)
 
     def start(self) -> None:
         """Make the anchors that held at the last stop, before the first window is scored."""
@@ -116,6 +126,12 @@ class ExampleWatch:
             self._follow_labels()
             self._done = seen
         self._examples.refresh()
+        faults = self._examples.faults() | self._without
+        if self._told is None:
+            self._told = self._file.told()
+        if faults != self._told:
+            self._file.tell(faults)
+            self._told = faults
 
     def _seen(self) -> _Seen:
         count = self._log.topic_partitions(LABELS) or 0
@@ -131,13 +147,35 @@ class ExampleWatch:
         }
         kept = self._file.read()
         gone = [key for key in kept if key in labels and key not in wanted]
-        new = [
-            example
-            for key, record in sorted(wanted.items())
-            if (example := self._cut(key, record, kept.get(key))) is not None
-        ]
+        room = Room(each for key, each in kept.items() if key not in gone)
+        self._tried = {key: each for key, each in self._tried.items() if key in wanted}
+        without, new = {}, []
+        for key, record in sorted(wanted.items(), key=lambda each: (each[1].recv_ms, each[0])):
+            student = self._running.get(record.address.stream)
+            if student is None:
+                without[key] = f"no student scores the stream {record.address.stream!r}"
+                continue
+            shape = (student.manifest.window.length, len(student.manifest.channels))
+            known = kept.get(key)
+            if known is not None and known.recv_ms == record.recv_ms:
+                if known.shape == shape:
+                    continue
+                if self._tried.get(key) == (record.recv_ms, shape):
+                    without[key] = _other_shape(known, student.manifest)
+                    continue
+            why, most = room.of(key, shape)
+            example = None if why else self._cut(key, record, student.manifest, most)
+            if example is None:
+                without[key] = why
+            elif example.fault and known is not None and known.recv_ms == record.recv_ms:
+                self._tried[key] = (record.recv_ms, shape)  # its windows stay for their student
+                without[key] = _other_shape(known, student.manifest)
+            else:
+                room.take(example)
+                new.append(example)
         if new or gone:
             self._file.change(new, gone)
+        self._without = dict(islice(without.items(), _MOST_TOLD))
 
     def _records(self) -> list[LabelRecord]:
         found = []
@@ -148,16 +186,11 @@ class ExampleWatch:
                 log.warning("left out: %s", exc.detail)
         return found
 
-    def _cut(self, key: str, record: LabelRecord, kept: KeptExample | None) -> KeptExample | None:
-        """The example of a label; None if it is kept already, or no student runs yet."""
+    def _cut(self, key: str, record: LabelRecord, manifest: Manifest, most: int) -> KeptExample:
+        """The example of a label, of at most `most` windows; with a fault where there are none."""
         site, device, stream = record.address
-        student = self._running.get(stream)
-        if student is None:
-            return None
-        manifest, label = student.manifest, record.label
+        label = record.label
         shape = (manifest.window.length, len(manifest.channels))
-        if kept is not None and kept.recv_ms == record.recv_ms and kept.shape == shape:
-            return None
         windows, fault = np.empty((0, *shape), dtype=np.float32), ""
         try:
             windows = span_windows(
@@ -166,7 +199,7 @@ class ExampleWatch:
                 manifest.channel_names,
                 stream_plan(manifest, self._settings).spec,
                 (label.from_ms, label.to_ms),
-                most=MOST_WINDOWS,
+                most=most,
                 max_bytes=_SEARCHED_BYTES,
             )
             windows = self._turn((site, device, stream), windows, manifest.channel_names)
@@ -174,3 +207,11 @@ class ExampleWatch:
             fault = str(exc)
         for_all = label.example == "stream"
         return KeptExample(key, for_all, label.label, record.recv_ms, shape, windows, fault)
+
+
+def _other_shape(kept: KeptExample, manifest: Manifest) -> str:
+    return (
+        f"its windows have {kept.shape[0]} readings of {kept.shape[1]} channels, those of "
+        f"{manifest.name} v{manifest.version} have {manifest.window.length} of "
+        f"{len(manifest.channels)}, and the log has the readings no more: mark a recent span"
+    )

@@ -10,6 +10,7 @@ Everything is bounded: labels by `MOST_LABELS` of a device or of the stream, and
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -143,7 +144,7 @@ def anchor_stream(
             faults[example.key] = fault
             continue
         folded = _folded(example.label)
-        name = names.setdefault(folded, spelled.get(folded, example.label.lower()))
+        name = names.setdefault(folded, spelled.get(folded, _lower(example.label)))
         found = scopes.setdefault(example.device, {}).setdefault(name, [])
         found.append(space.vectors(example.features, example.windows))
     anchors = {
@@ -170,7 +171,7 @@ def _fault(
     name = names.get(_folded(example.label))
     if name is None:
         try:
-            _CLASS_LABEL.validate_python(example.label)
+            _CLASS_LABEL.validate_python(_lower(example.label))  # it may be longer
         except ValidationError as exc:
             why = exc.errors(include_url=False, include_context=False)[0]["msg"]
             return f"{example.label!r} cannot be the name of a class: {why}"
@@ -189,4 +190,9 @@ def _folded(label: str) -> str:
     >>> _folded("Walking upstairs") == _folded("WALKING_UPSTAIRS")
     True
     """
-    return label.casefold().replace("_", " ")
+    composed = unicodedata.normalize("NFC", label).casefold()
+    return unicodedata.normalize("NFC", composed).replace("_", " ")
+
+
+def _lower(label: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", label).lower())

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from ingest.secrettext import error_text
 from ingest.sharedstate import SharedState
-from ingest.statefile import StateFileUnusable, reason_of
+from ingest.statefile import StateFileUnusable, read_object, reason_of, write_object
 from ingest.topics import are_names
 from models.errors import ScoreFailed
 from models.manifest import Manifest
@@ -33,17 +34,21 @@ from models.tasks.registry import find_task
 from pipeline.errors import ExamplesError
 from pipeline.scoring.anchoring import Device, Example, StreamAnchors, anchor_stream
 
-__all__ = ["FILE_NAME", "MOST_WINDOWS", "ExampleFile", "Examples", "KeptExample"]
+__all__ = ["FILE_NAME", "MOST_WINDOWS", "ExampleFile", "Examples", "KeptExample", "Room"]
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "examples.json"
 """Name of the file in the state folder."""
+_TOLD_NAME = "examples-without-effect.json"
 MOST_WINDOWS = 20
 """Windows kept of one label."""
 _MOST_BYTES = 12_000_000
 """Bytes of all windows: those of some 2,000 windows of a phone."""
 _MOST_LABELS = 2000
+_MOST_OF_DEVICE = 40
+"""Labels of one device, over all its streams: nobody takes the room of all."""
+_MOST_TEXT = 400  # characters of a reason
 
 _UNUSABLE = (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError, binascii.Error)
 
@@ -92,6 +97,7 @@ class ExampleFile:
             folder: The state folder of the gateway.
         """
         self._file = SharedState(folder / FILE_NAME)
+        self._told = folder / _TOLD_NAME
 
     def has_changed(self) -> bool:
         """Whether the file differs from what it was at the last call; True at the first one."""
@@ -136,8 +142,71 @@ class ExampleFile:
             msg = f"cannot change {self._file.path}: {error_text(exc)}"
             raise ExamplesError(msg) from exc
 
+    def tell(self, faults: Mapping[str, str]) -> None:
+        """Note which labels have no effect, for people who ask beside the gateway.
+
+        Raises:
+            ExamplesError: The note cannot be written.
+        """
+        try:
+            write_object(self._told, {key: why[:_MOST_TEXT] for key, why in faults.items()})
+        except OSError as exc:
+            msg = f"cannot write {self._told}: {error_text(exc)}"
+            raise ExamplesError(msg) from exc
+
+    def told(self) -> dict[str, str]:
+        """Key of each label without effect, with the reason, as a gateway noted it last."""
+        try:
+            found = read_object(self._told) or {}
+        except StateFileUnusable:
+            return {}
+        return {key: str(why) for key, why in found.items()}
+
     def _said(self, exc: Exception) -> str:
         return f"{self._file.path} is unusable ({reason_of(exc)}): move the file away"
+
+
+class Room:
+    """How much more of the file may be taken; what is in it stays."""
+
+    def __init__(self, kept: Iterable[KeptExample]) -> None:
+        """Count what there is.
+
+        Args:
+            kept: What stays in the file.
+        """
+        self._labels: dict[str, int] = {}
+        self._of_device: Counter[Device] = Counter()
+        self._bytes = 0
+        for each in kept:
+            self.take(each)
+
+    def of(self, key: str, shape: tuple[int, int]) -> tuple[str, int]:
+        """Why a label may not be added, "" if it may, and how many windows it may have.
+
+        Args:
+            key: Key of the label; if it is counted already, it is replaced.
+            shape: Length and channels of a window.
+        """
+        site, name, _, _ = key.split("/")
+        own = self._labels.get(key, 0)
+        is_new = key not in self._labels
+        if is_new and self._of_device[(site, name)] >= _MOST_OF_DEVICE:
+            return f"the device has {_MOST_OF_DEVICE} labels that are examples: revoke some", 0
+        if is_new and len(self._labels) >= _MOST_LABELS:
+            return f"the gateway has {_MOST_LABELS} labels that are examples: revoke some", 0
+        most = (_MOST_BYTES - self._bytes + own) // (4 * shape[0] * shape[1])
+        if most < 1:
+            mega = _MOST_BYTES / 1e6
+            return f"the examples of the gateway have {mega:.0f} MB already: revoke some", 0
+        return "", min(MOST_WINDOWS, most)
+
+    def take(self, example: KeptExample) -> None:
+        """Count an example, in place of one with the same key."""
+        before = self._labels.get(example.key, 0)
+        self._of_device[example.device] += example.key not in self._labels
+        self._labels[example.key] = example.windows.nbytes
+        self._bytes += example.windows.nbytes - before
 
 
 class Examples:
@@ -193,13 +262,18 @@ class Examples:
             self._faults = faults
         return is_new
 
-    def status(self) -> dict[str, Any]:
-        """What `/health` shows: labels with examples, their windows, and those without effect."""
+    def status(self, more: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What `/health` shows: labels with examples, their windows, and those without effect.
+
+        Args:
+            more: Key of each label without effect that is not in the file, with the reason.
+        """
         kept = self._kept.values()
+        faults = self._faults | dict(more or {})
         return {
             "labels": len(kept),
             "windows": sum(len(each.windows) for each in kept),
-            "without_effect": [f"{key}: {why}" for key, why in sorted(self._faults.items())][:20],
+            "without_effect": [f"{key}: {why}" for key, why in sorted(faults.items())][:20],
         }
 
     def faults(self) -> dict[str, str]:

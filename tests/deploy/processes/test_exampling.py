@@ -48,8 +48,8 @@ class Watched:
             write_dummy(self.folder / "imu-student", "activity", features=True)
         )
 
-    def give(self, label: Label, recv_ms: int = T0) -> None:
-        record = LabelRecord(Address("plant", "press-1", "imu"), recv_ms, label)
+    def give(self, label: Label, recv_ms: int = T0, device: str = "press-1") -> None:
+        record = LabelRecord(Address("plant", device, "imu"), recv_ms, label)
         made = label_log_record(record, PARTITIONS)
         new = NewRecord(LABELS, made.value, partition=made.partition, key=label_key(record))
         self.plant.log.append([new]).result()
@@ -121,3 +121,55 @@ def test_examples_stay_when_the_log_has_lost_their_label(watched: Watched) -> No
     fresh.give(replace(WALK, id="other", example=""))
     assert fresh.kept() == {"plant/press-1/imu/a": 9}
     fresh.plant.close()
+
+
+def test_labels_beyond_a_bound_stop_nobody_and_hold_when_there_is_room(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.scoring.examples._MOST_LABELS", 4)
+    monkeypatch.setattr("pipeline.scoring.examples._MOST_OF_DEVICE", 3)
+    watched.run_student()
+    for at in range(5):
+        watched.give(replace(WALK, id=f"n{at}"), T0 + at, device="flood")
+    assert sorted(watched.kept()) == [f"plant/flood/imu/n{at}" for at in range(3)]
+    watched.give(WALK, T0 + 9)
+    watched.give(replace(WALK, id="b"), T0 + 10)
+    assert watched.kept()["plant/press-1/imu/a"] == 9
+    told = watched.file.told()
+    assert "the device has 3 labels" in told["plant/flood/imu/n3"]
+    assert "the gateway has 4 labels" in told["plant/press-1/imu/b"]
+    assert set(told) == {key for key in (f"plant/flood/imu/n{at}" for at in range(5))} | {
+        "plant/press-1/imu/b"
+    }
+    watched.give(replace(WALK, id="n0", revoked=True), T0 + 11, device="flood")
+    assert sorted(watched.kept())[:2] == ["plant/flood/imu/n1", "plant/flood/imu/n2"]
+    assert "plant/flood/imu/n3" in watched.kept(), "received before b"
+
+
+def test_windows_stay_for_their_student_where_those_of_another_cannot_be_cut(
+    watched: Watched,
+) -> None:
+    watched.run_student()
+    watched.give(WALK)
+    kept = watched.file.read()["plant/press-1/imu/a"]
+    other = replace(kept, shape=(16, 3), windows=np.zeros((2, 16, 3), np.float32))
+    lost = Watched(watched.folder / "lost")  # a log without the readings
+    lost.run_student()
+    lost.file.change([other], [])
+    lost.give(WALK)
+    assert lost.file.read()["plant/press-1/imu/a"].windows.shape == (2, 16, 3)
+    assert "have 16 readings of 3 channels" in lost.file.told()["plant/press-1/imu/a"]
+    assert "have 16 readings" in lost.watch.status()["without_effect"][0]
+    lost.file.change([kept], [])  # the student of before is back
+    lost.give(replace(WALK, id="b", example=""))
+    assert lost.file.told() == {}
+    assert lost.watch.status()["without_effect"] == []
+    lost.plant.close()
+
+
+def test_a_label_of_a_stream_without_a_student_is_told(watched: Watched) -> None:
+    watched.give(WALK)
+    assert watched.file.told() == {"plant/press-1/imu/a": "no student scores the stream 'imu'"}
+    watched.run_student()
+    watched.watch.follow()
+    assert watched.file.told() == {}

@@ -14,7 +14,7 @@ from models.session import Student
 from pipeline.errors import ExamplesError
 from pipeline.scoring.anchoring import MOST_LABELS, MOST_NEW, Example, anchor_stream
 from pipeline.scoring.batch import score_windows
-from pipeline.scoring.examples import FILE_NAME, ExampleFile, Examples, KeptExample
+from pipeline.scoring.examples import FILE_NAME, ExampleFile, Examples, KeptExample, Room
 from pipeline.windows.windowbatch import WindowBatch
 
 RANDOM = np.random.default_rng(5)
@@ -184,6 +184,27 @@ def test_a_name_has_one_spelling_in_all_stores(tmp_path: Path) -> None:
         )
         assert found.label(0) == spelled or spelled == "WALKING"
         assert spelled in found.labels
+
+
+def test_a_name_is_one_however_its_accents_are_coded_and_fits_into_a_field(tmp_path: Path) -> None:
+    manifest = student(tmp_path).manifest
+    two = anchor_stream(manifest, [example("caf\u00e9", 0), example("CAFE\u0301", 1)])
+    (found,) = two._own.values()
+    assert found.labels[-1] == "caf\u00e9"
+    assert len(found.labels) == 4
+    grows = anchor_stream(manifest, [example("\u0130" * 40, 0)])  # 80 characters in lower case
+    assert "at most 64 characters" in grows.faults["hall/ada/imu/0"]
+
+
+def test_room_is_shared_by_devices_and_counts_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.scoring.examples._MOST_BYTES", 5 * 8 * 3 * 4)
+    room = Room([kept("climbing", CLIMB)])
+    assert room.of("hall/bob/imu/b", (8, 3)) == ("", 2)
+    assert room.of("hall/ada/imu/span-1", (8, 3)) == ("", 5)  # in place of its own three
+    room.take(kept("climbing", CLIMB, "bob", name="b"))
+    assert "MB already" in room.of("hall/carl/imu/c", (8, 3))[0]
+    room.take(kept("climbing", CLIMB[:0], "bob", name="b"))
+    assert room.of("hall/carl/imu/c", (8, 3)) == ("", 2)
 
 
 def test_names_are_checked_and_bounded(tmp_path: Path) -> None:
