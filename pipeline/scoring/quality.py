@@ -57,7 +57,7 @@ _NARROW = 1e-3
 _Bools = NDArray[np.bool_]
 _Floats = NDArray[np.float32]
 _Places = tuple[int, ...]
-_Flags = list[str]
+_Flags = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class QualityCheck:
             fits = self._fits(windows[rows], low[rows], high[rows], signs, limits)
             for at, flags in zip(rows.tolist(), self._flags_of(signs, fits), strict=True):
                 if flags:
-                    found[start + at] = flags
+                    found[start + at] = [*flags]
 
     def _flags_of(self, signs: _Signs, fits: Sequence[tuple[_Places, _Bools]]) -> Iterator[_Flags]:
         """The flags of each odd window; the same signs always give the same flags."""
@@ -251,7 +251,7 @@ class QualityCheck:
             if units:
                 slips |= dict.fromkeys(places, _named(units))
         constant = set(np.flatnonzero(signs.still[row]).tolist()) - slips.keys()
-        return self._texts(slips, odd, constant)
+        return tuple(self._texts(slips, odd, constant))
 
     def _fits(
         self, windows: _Floats, low: _Floats, high: _Floats, signs: _Signs, limits: _Limits

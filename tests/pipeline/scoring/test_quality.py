@@ -137,6 +137,16 @@ def test_a_window_that_its_student_finds_unfamiliar_is_flagged():
     assert bare.flags(WINDOWS[:3], unfamiliar=said) == ["good", "unfamiliar", "unfamiliar"]
 
 
+def test_windows_with_the_same_signs_do_not_share_their_other_flags():
+    windows, said = WINDOWS[:3].copy(), np.array([True, False, True])
+    windows[:, :, 0] += 60
+    check, both = QualityCheck(DRAFT), "range: T; rate; made up; unfamiliar"
+    for _ in range(2):
+        rates, made_up = np.where(said, 10.0, 50.0), np.where(said, 0.9, 0.0)
+        found = check.flags(windows, rates, made_up, said)
+        assert found == [both, "range: T", both]
+
+
 def test_flags_are_joined_in_a_fixed_order():
     windows = WINDOWS[:1].copy()
     windows[:, :, 0] -= 273.15
