@@ -38,6 +38,6 @@ def extend(registry: Registry, arguments: tuple[str, ...]) -> None:
         )
         raise click.ClickException(message)
     command = [sys.executable, "-m", "training.naming", *arguments]
-    if "--registry" not in arguments:
+    if not any(each.split("=")[0] == "--registry" for each in arguments):
         command += ["--registry", str(registry.root)]
     sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program

@@ -25,7 +25,7 @@ from training.datasets.own import read_own
 from training.datasets.own_description import is_own
 from training.datasets.uci_har import read_uci_har
 from training.errors import Hopeless, NamingError, TrainingError
-from training.naming.extend import Extension, encode_text, extend_student
+from training.naming.extend import Extension, encode_text, extend_student, measures_name
 from training.starters.build import STUDENTS, read_data
 from training.teachers.lexicon import describe_label
 
@@ -184,7 +184,7 @@ def _show(found: Extension, activity: str, misnamed: float) -> None:
             f"others misnamed {one.false_alarms:.3f}, movement by permuted descriptions "
             f"{one.by_chance:.2f}"
         )
-    measures = found.artifact.manifest.metrics[f"{activity}, by name"]
+    measures = found.artifact.manifest.metrics[measures_name(activity)]
     if found.left_out:
         click.echo(
             f"expected for {activity}: recall {measures['expected_recall']:.2f} "

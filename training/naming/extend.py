@@ -17,13 +17,15 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from models.artifact import Artifact, write_artifact
 from models.features import scale
 from models.manifest import Draft, Manifest
 from models.session import Student
-from models.tasks.classes import ClassAnswer, ClassesDecoding, ClassScores
+from models.tasks.classes import UNKNOWN, ClassAnswer, ClassesDecoding, ClassScores
 from models.tasks.classfeatures import ClassFeatures, pack_vectors
+from models.tasks.fields import MAX_LABELS, ClassLabel
 from models.tasks.registry import find_task
 from training.candidate import code_revision, recipe_of
 from training.datasets.contract import DataSet
@@ -54,6 +56,7 @@ __all__ = [
     "describe_all",
     "encode_text",
     "extend_student",
+    "measures_name",
     "with_centre",
 ]
 
@@ -67,6 +70,8 @@ _HOLD_OUT = 0.3  # of the people, where the student held out none
 _PARITY = 1e-4
 _TEXT_WEIGHT = 1.0  # example windows that a centre predicted from a text counts for
 _CHECKED = 256  # windows
+_LONGEST = 4000  # characters of a text in a manifest
+_CLASS_LABEL = TypeAdapter(ClassLabel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +241,7 @@ def _check(
         msg = f"{manifest.name} answers with {manifest.task}, and only classes can be named"
         raise NamingError(msg)
     decoding = cast(ClassesDecoding, manifest.decoding)
-    if activity in decoding.labels:
-        msg = f"{manifest.name} v{manifest.version} knows {activity} already"
-        raise NamingError(msg)
+    _check_name(manifest, decoding, activity)
     if not sentences:
         msg = (
             f"nothing is known about {activity!r}: describe what a sensor would feel with "
@@ -256,6 +259,30 @@ def _check(
         )
         raise NamingError(msg)
     return decoding
+
+
+def _check_name(manifest: Manifest, decoding: ClassesDecoding, activity: str) -> None:
+    """Check what the manifest would refuse at the end, after minutes of work."""
+    try:
+        _CLASS_LABEL.validate_python(activity)
+    except ValidationError as exc:
+        why = exc.errors(include_url=False, include_context=False)[0]["msg"]
+        msg = f"{activity!r} cannot be the name of a class: {why}"
+        raise NamingError(msg) from exc
+    folded = {_folded(label): label for label in decoding.labels}
+    if (known := folded.get(_folded(activity))) is not None:
+        msg = f"{manifest.name} v{manifest.version} knows {known} already"
+        raise NamingError(msg)
+    if _folded(activity) == UNKNOWN:
+        msg = f"{activity!r} is the label of windows that resemble no class: choose another name"
+        raise NamingError(msg)
+    if len(decoding.labels) >= MAX_LABELS:
+        msg = f"{manifest.name} v{manifest.version} knows {MAX_LABELS} classes, the most there are"
+        raise NamingError(msg)
+
+
+def _folded(label: str) -> str:
+    return label.casefold().replace("_", " ")
 
 
 def _split(
@@ -381,17 +408,20 @@ def _draft(
     manifest = artifact.manifest
     content = {field: getattr(manifest, field) for field in Draft.model_fields}
     decoding = cast(ClassesDecoding, manifest.decoding)
-    recalls = np.array([one.recall for one in left])
-    lower, upper = _interval(recalls)
     measures = {
-        "expected_recall": float(recalls.mean()),
-        "expected_recall_low": lower,
-        "expected_recall_high": upper,
-        "by_permuted_descriptions": float(np.mean([one.by_chance for one in left])),
         "known_misnamed": alarms,
         "known_misnamed_at_most": share,
         "recall_if_prediction_is_exact": if_right,
     }
+    if left:
+        recalls = np.array([one.recall for one in left])
+        lower, upper = _interval(recalls)
+        measures |= {
+            "expected_recall": float(recalls.mean()),
+            "expected_recall_low": lower,
+            "expected_recall_high": upper,
+            "by_permuted_descriptions": float(np.mean([one.by_chance for one in left])),
+        }
     described = "; ".join(
         [f"{activity}: {' | '.join(sentences)}"]
         + [f"{label}: {' | '.join(some)}" for label, some in known_as.items()]
@@ -401,11 +431,11 @@ def _draft(
             "teacher": (
                 f"description of {activity} by sentence-transformers/all-MiniLM-L6-v2 and rules"
                 + (f"; {manifest.lineage.teacher}" if manifest.lineage.teacher else "")
-            ),
+            )[:_LONGEST],
             "data": f"{manifest.lineage.data}; no window of {activity}"[:1000],
             "code_revision": code_revision(),
             "created_ms": time.time_ns() // 1_000_000,
-            "command": f"# {command}\n# {described}\n{manifest.lineage.command}",
+            "command": f"# {command}\n# {described}\n{manifest.lineage.command}"[:_LONGEST],
         }
     )
     return Draft(
@@ -419,12 +449,17 @@ def _draft(
             ),
             "metrics": manifest.metrics
             | {
-                f"{activity}, by name": measures,
+                measures_name(activity): measures,
                 "left out": {decoding.labels[one.label]: one.recall for one in left},
             },
             "lineage": lineage,
         }
     )
+
+
+def measures_name(activity: str) -> str:
+    """The key of the measures of a new activity in `metrics`, which has at most 64 characters."""
+    return f"{activity[:55]}, by name"
 
 
 def with_centre(features: ClassFeatures | None, named: NamedClass) -> ClassFeatures | None:

@@ -17,7 +17,7 @@ from training.candidate import train_candidate
 from training.datasets.contract import DataSet
 from training.datasets.dummy import make_facts
 from training.errors import Hopeless, NamingError
-from training.naming.extend import describe_all, extend_student, with_centre
+from training.naming.extend import describe_all, extend_student, measures_name, with_centre
 from training.naming.names import FEATURES, Described, fit_named, fit_views
 from training.recipes import parse_recipe
 from training.teachers.facts import FACTS
@@ -86,11 +86,11 @@ def known_as():
     return {LABELS[place]: SENTENCES[place] for place in KNOWN}
 
 
-def extended(trained, data, known_as, folder, sentences=SENTENCES[NEW], encode=encode):
+def extended(trained, data, known_as, folder, sentences=SENTENCES[NEW], encode=encode, name="new"):
     return extend_student(
         trained,
         data,
-        "new",
+        name,
         sentences,
         known_as,
         folder,
@@ -103,6 +103,46 @@ def extended(trained, data, known_as, folder, sentences=SENTENCES[NEW], encode=e
 @pytest.fixture(scope="module")
 def extension(trained, data, known_as, tmp_path_factory):
     return extended(trained, data, known_as, tmp_path_factory.mktemp("extended") / "student")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a,b", "cannot be the name of a class"),
+        ("x" * 65, "at most 64 characters"),
+        ("", "at least 1 character"),
+        ("r0p0", "knows R0P0 already"),
+        ("Unknown", "resemble no class"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_before_any_work(
+    trained, data, known_as, tmp_path, name, message
+):
+    with pytest.raises(NamingError, match=message):
+        extended(trained, data, known_as, tmp_path, encode=None, name=name)
+
+
+def test_a_long_name_and_a_long_description_fit_into_the_manifest(
+    trained, data, known_as, tmp_path
+):
+    sentences = (*SENTENCES[NEW], "word " * 900)
+    found = extended(trained, data, known_as, tmp_path / "long", sentences, name="x" * 64)
+    assert found.artifact.manifest.decoding.labels[-1] == "x" * 64
+    assert "known_misnamed" in found.artifact.manifest.metrics[measures_name("x" * 64)]
+
+
+def test_a_student_of_two_classes_is_extended_without_an_expectation(data, known_as, tmp_path):
+    two = data.train.where(np.isin(data.train.labels, (0, 7)))
+    places = np.searchsorted((0, 7), two.labels)
+    two = dataclasses.replace(
+        data_of(dataclasses.replace(two, labels=places)), labels=("R0P0", "R2P2")
+    )
+    trained = train_candidate(two, RECIPE, "facts", tmp_path / "two", command="test").artifact
+    names = {name: known_as[name] for name in two.labels}
+    found = extended(trained, two, names, tmp_path / "out")
+    measures = found.artifact.manifest.metrics[measures_name("new")]
+    assert found.left_out == []
+    assert "expected_recall" not in measures
 
 
 def test_a_description_names_what_was_never_shown(extension):
