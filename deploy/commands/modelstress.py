@@ -24,6 +24,6 @@ __all__ = ["stress"]
 def stress(registry: Registry, arguments: tuple[str, ...]) -> None:
     """Measure a student under stress on labelled data of your own; --help shows the options."""
     command = [sys.executable, "-m", "training.stress", *arguments]
-    if "--registry" not in arguments:
+    if not any(each.split("=")[0] == "--registry" for each in arguments):
         command += ["--registry", str(registry.root)]
     sys.exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own program

@@ -1,6 +1,7 @@
 """`kpstream models extend`: usage, refusals and exit codes."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -72,6 +73,20 @@ def test_the_program_of_kpstream_is_this_one(tmp_path, capfd):
         )
     assert ended.value.code == 2
     assert f"{tmp_path} has: nothing" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["extend", "stress"])
+def test_a_registry_given_to_the_program_counts(program, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        "subprocess.run",
+        lambda words, check: ran.append(words) or SimpleNamespace(returncode=0),
+    )
+    for given in (["--registry", "mine"], ["--registry=mine"], []):
+        CliRunner().invoke(main, ["models", "--registry", str(tmp_path), program, "x", *given])
+        wanted = given or ["--registry", str(tmp_path)]
+        assert ran[-1][4:] == wanted
+    assert len(ran) == 3
 
 
 def test_without_the_extra_the_command_says_where_it_runs(tmp_path, monkeypatch):
