@@ -17,7 +17,7 @@ _WHOM = {
     "personal": "Personal: examples and scored windows of one person",
     "all": "For all: examples of some people, scored on others",
 }
-_PARTS = {"test": "test people, scored once", "held_out": "held-out people, for the choices"}
+_PARTS = {"test": "test people", "held_out": "held-out people, for the choices"}
 _MEASURES = {
     "recall": "recall at the margin found without the label",
     "misnamed": "known windows misnamed at that margin",

@@ -184,7 +184,8 @@ def extend_student(
         share *= _LEARNED_FROM
         notes.append(
             "the student has learned from all people of these data, or from other data, so the "
-            "margin is set on people that it may know and aims at three quarters of the share"
+            "margin is set on people that it may know and aims at three quarters of the share; of "
+            "other people more windows may get the name than the share says"
         )
     people = len(np.unique(held_out.groups))
     if people < _FEW_PEOPLE:

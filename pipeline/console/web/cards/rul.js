@@ -53,6 +53,9 @@ function condition(d, settings) {
   return ["good", "check", "Healthy"];
 }
 
+/** Whether the student finds the window unlike what it has learned; its interval is no promise then. */
+const isLost = (d) => (d.quality ?? "").split("; ").includes("unfamiliar");
+
 const between = (rul) => (rul.low === null || rul.high === null ? "" : `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}`);
 
 const trendOf = (d) => sparkline(scoreOf(d).trend, [0, Math.max(125, ...scoreOf(d).trend.map(([, v]) => v))], `trend of the last scores, now ${whole(scoreOf(d).value)} ${d.unit}`);
@@ -63,7 +66,7 @@ function machineCard(d, settings, now) {
     h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(d, settings)), notePill(d))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
-        between(scoreOf(d)) && h("span.between", { title: "calibrated interval of this score" }, "between ", between(scoreOf(d)).replace("–", "and"))),
+        between(scoreOf(d)) && h("span.between", { title: isLost(d) ? "widened, because the window is unfamiliar" : "calibrated interval of this score" }, "between ", between(scoreOf(d)).replace("–", "and"))),
       trendOf(d),
     ] : waiting(d),
     h("div.machine-foot", {}, h("span", {}, d.version === undefined ? d.stream : `${d.model} v${d.version}`), isStale(d, settings, now) ? stalePill(d, now) : h("span", {}, lastHeard(d, now))));
@@ -92,7 +95,7 @@ function course(data, context) {
   return [
     tiles(
       tile("Remaining useful life", whole(rul.value), { unit: d.unit, tone: tone === "good" ? "" : tone, note: condition(d, settings)[2] }),
-      tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: has(rul.low) ? "calibrated" : "this student states none" }),
+      tile("Interval", has(rul.low) ? `${whole(Math.max(0, rul.low))} – ${whole(rul.high)}` : "–", { unit: has(rul.low) ? d.unit : "", note: !has(rul.low) ? "this student states none" : isLost(d) ? "widened: the window is unfamiliar" : "calibrated" }),
       ...facts(d, context.now),
     ),
     h("div.stack", {}, h("section.card.pad", {},
