@@ -53,6 +53,8 @@ _SOFTNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _MOST_ROUNDS = 6
 _MOST_PEOPLE = 8
 _MOST_NUMBERED = 256  # people that a byte tells apart
+_MOST_STATISTICS = 640
+"""Those of 64 channels; of more, a manifest would be too large, and features alone decide."""
 _NEW = ""  # no class has this name
 
 _Floats = NDArray[np.float64]
@@ -179,12 +181,14 @@ def _describe(classes: int, learned: LabelledFeatures, sample: LabelledFeatures)
     for label in np.unique(learned.labels):
         mean = vectors[learned.labels == label].mean(axis=0)
         centres[label] = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    spread = learned.statistics.std(axis=0)
-    statistics = SampleStatistics(
-        middle=pack_floats(learned.statistics.mean(axis=0)),
-        spread=pack_floats(np.where(spread > 0, spread, 1.0)),
-        values="",
-    )
+    statistics = None
+    if learned.statistics.shape[1] <= _MOST_STATISTICS:
+        spread = learned.statistics.std(axis=0)
+        statistics = SampleStatistics(
+            middle=pack_floats(learned.statistics.mean(axis=0)),
+            spread=pack_floats(np.where(spread > 0, spread, 1.0)),
+            values="",
+        )
     return ClassFeatures.model_validate(
         {
             "output": "features",
@@ -200,17 +204,19 @@ def _describe(classes: int, learned: LabelledFeatures, sample: LabelledFeatures)
 
 
 def _packed(
-    part: LabelledFeatures, classes: NDArray[np.int64], statistics: SampleStatistics
+    part: LabelledFeatures, classes: NDArray[np.int64], statistics: SampleStatistics | None
 ) -> dict[str, Any]:
     """The fields of a manifest that hold a sample, drawn from some windows."""
     chosen = choose_sample(classes)
-    values = statistics.standardised(part.statistics[chosen]) / FARTHEST
+    if statistics is not None:
+        values = statistics.standardised(part.statistics[chosen]) / FARTHEST
+        statistics = statistics.model_copy(update={"values": pack_vectors(values)})
     people = np.unique(part.groups[chosen], return_inverse=True)[1] % _MOST_NUMBERED
     return {
         "sample": pack_vectors(part.features[chosen]),
         "sample_classes": pack_classes(classes[chosen]),
         "sample_people": pack_classes(people),
-        "statistics": statistics.model_copy(update={"values": pack_vectors(values)}),
+        "statistics": statistics,
     }
 
 
@@ -304,7 +310,6 @@ def _tried(
 def _space(decoding: ClassesDecoding, start: ClassFeatures, rest: LabelledFeatures) -> AnchorSpace:
     """The space of a student that lacks the classes which `rest` lacks."""
     present, places = np.unique(rest.labels, return_inverse=True)
-    assert start.statistics is not None  # noqa: S101 - `_describe` has made it
     features = start.model_copy(
         update={
             "centres": pack_vectors(start.centre_vectors()[present]),

@@ -1,5 +1,7 @@
 """The numbers that anchors need, fitted by leaving known classes out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,16 @@ def test_a_sample_has_as_many_windows_of_each_class_from_all_people():
     assert np.bincount(held_out.labels[chosen]).tolist() == [20] * 4
     assert set(held_out.groups[chosen]) == set(range(6))
     assert (np.diff(chosen) > 0).all()
+
+
+def test_of_many_channels_features_alone_decide_so_that_the_manifest_stays_small():
+    held_out, learned = people(8), people(10, seed=1)
+    wide = [replace(each, statistics=np.tile(each.statistics, 400)) for each in (held_out, learned)]
+    part, measures = fit_features(DECODING, wide[1], wide[0], leave_people_out(wide[0]))
+    assert part.statistics is None
+    assert AnchorSpace(LABELS, part).size == 12
+    assert measures["examples_misnamed"] <= 0.05
+    assert fitted(held_out)[0].statistics is not None
 
 
 def test_too_few_windows_give_no_features():
