@@ -48,6 +48,9 @@ _MOST_BYTES = 12_000_000
 _MOST_LABELS = 2000
 _MOST_OF_DEVICE = 40
 """Labels of one device, over all its streams: nobody takes the room of all."""
+_NO_SCORE = (
+    "the student gives none of its windows a finite score: mark a span without such readings"
+)
 _MOST_TEXT = 400  # characters of a reason
 
 _UNUSABLE = (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError, binascii.Error)
@@ -294,14 +297,18 @@ class Examples:
             return None
         try:
             score = student.score_with_features
-            found = [example for each in fitting for example in _example(each, score)]
+            made = {each.key: _example(each, score) for each in fitting}
+            found = [example for examples in made.values() for example in examples]
             others = [other.manifest for other in [*self._running.values()] if other is not student]
             elsewhere = [
                 label
                 for other in others
                 for label in find_task(other.task).answer.labels(other.decoding)
             ]
-            return anchor_stream(manifest, found, elsewhere)
+            placed = anchor_stream(manifest, found, elsewhere)
+            odd = {key: _NO_SCORE for key, examples in made.items() if not examples}
+            placed.faults = {**placed.faults, **odd}
+            return placed
         except (ScoreFailed, ValueError) as exc:
             log.warning("no anchors for the stream %s: %s", manifest.stream, error_text(exc))
             return None

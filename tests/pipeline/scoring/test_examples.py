@@ -141,6 +141,16 @@ def test_a_student_without_features_says_why_examples_have_no_effect(tmp_path: P
     assert "has no features" in examples.status()["without_effect"][0]
 
 
+def test_windows_without_a_score_are_told_and_harm_no_other_label(tmp_path: Path) -> None:
+    one = student(tmp_path)
+    examples = Examples(ExampleFile(tmp_path), {"imu": one})
+    odd = np.full_like(CLIMB, np.nan)
+    ExampleFile(tmp_path).change([kept("climbing", CLIMB), kept("odd", odd, name="span-2")], [])
+    examples.refresh()
+    assert labels_of(one, examples, windows(("ada", CLIMB))) == ["climbing"]
+    assert list(examples.faults()) == ["hall/ada/imu/span-2"]
+
+
 def test_a_damaged_file_leaves_the_anchors_as_they_are(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
