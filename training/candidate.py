@@ -246,7 +246,7 @@ class _Run:
         if count < folds:
             msg = (
                 f"recipe: {folds} folds of {count} {data.group_word}s are too many: "
-                f"set folds to {count} at most"
+                f"set {'folds' if recipe.folds else 'calibration_folds'} to {count} at most"
             )
             raise RecipeError(msg)
         groups = fold_groups(windows.groups, folds, recipe.split_seed)

@@ -39,7 +39,7 @@ class Familiarity(Frozen):
     output: Literal["distance"] = "distance"
     limit: Annotated[Float32, Field(gt=0, lt=MAX_DISTANCE)]
     whole: Annotated[Float32, Field(gt=0, le=MAX_DISTANCE)]
-    rejects: Annotated[Float32, Field(ge=0, lt=1)]
+    rejects: Annotated[Float32, Field(ge=0, le=1)]
 
     @model_validator(mode="after")
     def _ordered(self) -> Familiarity:

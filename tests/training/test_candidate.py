@@ -240,9 +240,16 @@ def test_a_class_that_one_student_lacks_counts_against_it(people, active, tmp_pa
     assert f"it also knows {missing}, which these data lack" in told
 
 
-def test_more_folds_than_engines_are_refused(data, tmp_path):
-    recipe = shipped_recipe("rul-fd001", folds=7, **SMALL)
-    with pytest.raises(RecipeError, match="7 folds of 6 engines"):
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"folds": 7}, "7 folds of 6 engines are too many: set folds to 6"),
+        ({"calibration_folds": 6}, "6 folds of 5 engines are too many: set calibration_folds to 5"),
+    ],
+)
+def test_more_folds_than_engines_are_refused(data, tmp_path, changes, told):
+    recipe = shipped_recipe("rul-fd001", **changes, **SMALL)
+    with pytest.raises(RecipeError, match=told):
         train_candidate(data, recipe, "student", tmp_path, command="test")
 
 

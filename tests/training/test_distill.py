@@ -78,7 +78,7 @@ def test_callbacks_do_not_change_the_weights():
 @pytest.mark.parametrize("task", ["rul", "activity"])
 def test_a_taught_student_is_exported_and_the_same_again(task, tmp_path):
     name = "rul-fd001" if task == "rul" else "har-waist"
-    recipe = shipped_recipe(name, epochs=1, method="ensemble")
+    recipe = shipped_recipe(name, epochs=1, method="ensemble", calibration_folds=0)
     data = make_dummy(task, groups=4)
     one, other = (
         train_candidate(data, recipe, name, tmp_path / folder, command="test")
@@ -133,7 +133,7 @@ def test_a_damaged_state_is_refused(tmp_path, content):
 def test_labels_of_held_out_and_test_windows_change_nothing(task, tmp_path):
     data = make_dummy(task, groups=5)
     name = "rul-fd001" if task == "rul" else "har-waist"
-    recipe = shipped_recipe(name, epochs=2)
+    recipe = shipped_recipe(name, epochs=2, calibration_folds=0)
     held_out = hold_out_groups(data.train.groups, recipe.hold_out, recipe.split_seed)
     # The activity's graph holds the temperature, which is calibrated on held-out labels.
     train = poison(data.train, held_out) if task == "rul" else data.train

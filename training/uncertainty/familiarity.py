@@ -298,7 +298,7 @@ def fit_familiarity(
     weights = group_weights(groups)
     limit = weighted_quantile(distances.astype(np.float64), weights, 1 - REJECTS)
     limit = float(np.float32(min(max(limit, _LEAST), MAX_DISTANCE / 2)))
-    rejects = float(weights[distances > limit].sum())
+    rejects = min(float(weights[distances > limit].sum()), 1.0)
     rules = [
         Familiarity(limit=limit, whole=min(width * limit, MAX_DISTANCE), rejects=rejects)
         for width in _WIDTHS

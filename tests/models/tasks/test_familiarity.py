@@ -58,7 +58,7 @@ def test_an_end_at_its_bound_stays_there():
         {"limit": 12.0},
         {"whole": 7.0},
         {"whole": 101.0},
-        {"rejects": 1.0},
+        {"rejects": 1.1},
         {"limit": float("nan")},
         {"output": "features"},
     ],
