@@ -62,9 +62,7 @@ __all__ = [
 
 _LEAST_GAP = 1.5  # standard deviations within a class, mean over the views
 _LEAST_RECALL = 0.5  # if the prediction were exact
-# Of the share, where the margin is set on people that the encoder has learned from, because they
-# look too familiar: 3.7 % of known windows of other people get the name at 5 % (three sets).
-_LEARNED_FROM = 0.75
+_CAUTION = 0.75  # of the share, where nobody is known to have been held out
 _FEW_PEOPLE = 4
 _HOLD_OUT = 0.3  # of the people, where the student held out none
 _PARITY = 1e-4
@@ -181,11 +179,17 @@ def extend_student(
         )
     learned, held_out, is_fresh = _split(artifact, data, decoding.labels)
     if not is_fresh:
-        share *= _LEARNED_FROM
+        share *= _CAUTION
         notes.append(
-            "the student has learned from all people of these data, or from other data, so the "
-            "margin is set on people that it may know and aims at three quarters of the share; of "
-            "other people more windows may get the name than the share says"
+            "the student has learned from all people of these data, or from other data, so its "
+            "features look too familiar to set a margin: measured movement alone decides, the "
+            "margin aims at three quarters of the share, and fewer windows of the new activity are "
+            "found than with a student that holds people out"
+        )
+    elif decoding.features is None:
+        notes.append(
+            "the graph gives no features, so only the measured movement decides: a student that "
+            "this version trains gives them"
         )
     people = len(np.unique(held_out.groups))
     if people < _FEW_PEOPLE:
@@ -193,14 +197,9 @@ def extend_student(
             f"the margin is set on {people} held-out {data.group_word}s only, so the share of "
             "misnamed windows of others may be larger"
         )
-    if decoding.features is None:
-        notes.append(
-            "the graph gives no features, so only the measured movement decides: a student that "
-            "this version trains gives them"
-        )
     movement = _movement(manifest, learned)
-    values = _values(artifact, movement, learned.windows)
-    kept = _values(artifact, movement, held_out.windows)
+    values = _values(artifact, movement, learned.windows, with_features=is_fresh)
+    kept = _values(artifact, movement, held_out.windows, with_features=is_fresh)
     present = [int(label) for label in np.unique(learned.labels)]
     statistics = [statistic for _, statistic in movement.names]
     left = leave_each_out(values, learned, kept, held_out, known, statistics, share)
@@ -331,12 +330,12 @@ def _movement(manifest: Manifest, learned: WindowSet) -> Movement:
 
 
 def _values(
-    artifact: Artifact, movement: Movement, windows: NDArray[np.float32]
+    artifact: Artifact, movement: Movement, windows: NDArray[np.float32], *, with_features: bool
 ) -> dict[str, NDArray[np.float32]]:
     scaled = scale(windows, artifact.manifest.scaler)
     values = {MOVEMENT: score_scaled(movement, torch.from_numpy(scaled))}
     student = Student(artifact)
-    if student.has_features:
+    if with_features and student.has_features:
         _, values[FEATURES] = student.score_with_features(windows)
     return values
 

@@ -154,6 +154,23 @@ def test_a_description_names_what_was_never_shown(extension):
     assert np.abs(scores.values.sum(axis=1) - 1).max() < 1e-5
 
 
+def test_features_of_a_student_that_may_know_all_people_set_no_margin(
+    trained, data, known_as, tmp_path
+):
+    """The same student, and data whose digest is not that of its lineage."""
+    others = dataclasses.replace(data, digest="other")
+    found = extended(trained, others, known_as, tmp_path / "out")
+    assert any("measured movement alone decides" in note for note in found.notes)
+    assert all(one.with_features == one.by_movement for one in found.left_out)
+    measures = found.artifact.manifest.metrics[measures_name("new")]
+    assert measures["known_misnamed_at_most"] == pytest.approx(0.75 * 0.05)
+    test = make_facts(1, groups=4)
+    scores = Student(found.artifact).score(test.windows)
+    named = np.array([scores.label(row) == "new" for row in range(len(test))])
+    assert named[test.labels == NEW].mean() > 0.8
+    assert named[test.labels != NEW].mean() <= 0.05
+
+
 def test_wrong_descriptions_do_not(trained, data, known_as, tmp_path):
     """The same sentences, each given to another activity."""
     recalls = []
