@@ -252,7 +252,7 @@ def movement_of(data: DataSet, one: Left) -> tuple[dict[str, NDArray[np.float32]
     return values, [statistic for _, statistic in module.names]
 
 
-def _missing(cache: Path, seeds: tuple[int, ...], done: set[str]) -> Iterator[tuple[str, Left]]:
+def _missing(seeds: tuple[int, ...], done: set[str]) -> Iterator[tuple[str, Left]]:
     runs = {
         method: list(left_runs((method,), seeds))
         for method in {row.method for row in ROWS.values()}
@@ -260,7 +260,7 @@ def _missing(cache: Path, seeds: tuple[int, ...], done: set[str]) -> Iterator[tu
     for place in range(len(runs["none"])):
         for name, row in ROWS.items():
             one = runs[row.method][place]
-            if cache_path(cache, one).exists() and _identity(name, one) not in done:
+            if _identity(name, one) not in done:
                 yield name, one
 
 
@@ -278,7 +278,15 @@ def main(data: Path, cache: Path, results: Path, seeds: tuple[int, ...]) -> None
     try:
         done = {line["config"] for line in read_lines(results)}
         last: tuple[Any, ...] = ()
-        for name, one in _missing(cache, seeds, done):
+        missing = list(_missing(seeds, done))
+        cached_runs = [run for run in missing if cache_path(cache, run[1]).exists()]
+        if len(cached_runs) < len(missing):
+            click.echo(
+                f"{len(missing) - len(cached_runs)} rows are left out, because {cache} has no file "
+                "for them: make it with python -m training.bench.namingcache",
+                err=True,
+            )
+        for name, one in cached_runs:
             file = cache_path(cache, one)
             key = (one.benchmark, one.label, one.recipe.seed)
             if not last or last[0] != key:
