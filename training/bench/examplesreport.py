@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training.bench.stats import Line, table_row
+from training.bench.stats import Line, bootstrap_95, table_row
 
 __all__ = ["best_weight", "macro", "write_examples_report"]
 
@@ -60,10 +60,8 @@ def macro(
     if not labels:
         return None
     values = np.array([np.mean(found) for found in labels.values()])
-    random = np.random.default_rng(0)
-    means = random.choice(values, (4000, len(values))).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
+    low, high = bootstrap_95(values)
+    return float(values.mean()), low, high
 
 
 def best_weight(lines: Sequence[Line]) -> str:

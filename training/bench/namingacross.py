@@ -33,7 +33,7 @@ from training.bench.acrosswindows import Form, common_windows
 from training.bench.ledger import append_line, read_lines
 from training.bench.namingtexts import Text, compared_texts, name_label
 from training.bench.openvocab import area_under_curve
-from training.bench.stats import interval_95, table_row
+from training.bench.stats import table_row, with_three_digits
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import fit_scaler
 from training.distill import distill
@@ -232,11 +232,11 @@ def write_across_report(lines: list[dict[str, Any]], path: Path) -> Path:
             own = [one for one in chosen if one["text"] == name]
             cells = [name, str(len(_mean_by(own, "area")))]
             for measure in ("recall", "misnamed", "area"):
-                cells.append(_with_interval(list(_mean_by(own, measure).values())))
+                cells.append(with_three_digits(list(_mean_by(own, measure).values())))
             for measure in ("area", "recall"):
                 base = _mean_by(random, measure)
                 gains = [value - base[key] for key, value in _mean_by(own, measure).items()]
-                cells.append(_with_interval(gains, "+"))
+                cells.append(with_three_digits(gains, signed=True))
             parts.append(table_row(cells))
         parts.append("")
     parts.append("**By pair and label**: recall / area\n")
@@ -264,11 +264,6 @@ def _mean_by(lines: list[dict[str, Any]], measure: str) -> dict[tuple[str, str, 
         key = (line["source"], line["target"], line["label"])
         found.setdefault(key, []).append(line[measure])
     return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def _with_interval(values: list[float], sign: str = "") -> str:
-    mean, half = float(np.mean(values)), interval_95(values)
-    return f"{mean:{sign}.3f} [{mean - half:.3f}, {mean + half:.3f}]"
 
 
 _HEAD = """# Named across data sets

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from training.bench.stats import Line, table_row
+from training.bench.stats import Line, bootstrap_95, table_row
 
 __all__ = ["macro", "write_naming_report"]
 
@@ -99,9 +99,6 @@ def _cells(lines: Sequence[Line], part: str) -> list[str]:
             both = 2 * new * old / (new + old) if new + old else 0.0
             cells.append(f"{both:.3f} ({means[measure]:.3f})")
             continue
-        random = np.random.default_rng(0)
-        low, high = np.quantile(
-            random.choice(values, (4000, len(values))).mean(axis=1), (0.025, 0.975)
-        )
+        low, high = bootstrap_95(values)
         cells.append(f"{means[measure]:.3f} [{low:.3f}, {high:.3f}]")
     return cells

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from training.bench.namingcache import BENCHMARKS
 from training.bench.openvocab import area_under_curve
-from training.bench.stats import interval_95, table_row
+from training.bench.stats import table_row, with_three_digits
 from training.errors import LedgerError, TrainingError
 from training.naming.names import FEATURES, Described, NamedClass, fit_margin, fit_named, fit_views
 from training.teachers.anchors import control_anchors, read_anchors
@@ -229,10 +229,10 @@ def write_texts_report(lines: list[dict[str, Any]], path: Path) -> Path:
             cells = [name, str(len(test)), f"{choice:.3f}"]
             cells.append(f"{np.mean([one['area'] for one in kept.values()]):.3f}")
             for measure in _MEASURES:
-                cells.append(_with_interval([one[measure] for one in test.values()]))
+                cells.append(with_three_digits([one[measure] for one in test.values()]))
             for base in (random, plain):
                 gains = [one["recall"] - base[key]["recall"] for key, one in test.items()]
-                cells.append(_with_interval(gains, sign="+"))
+                cells.append(with_three_digits(gains, signed=True))
             rows.append((choice, cells))
         text.append(f"## Map `{kind}`\n")
         text.append(table_row(_COLUMNS))
@@ -248,7 +248,7 @@ def write_texts_report(lines: list[dict[str, Any]], path: Path) -> Path:
         for kind in MAPS:
             mine, theirs = (_by_label(lines, name, kind, "test") for name in (one, other))
             gains = [found["recall"] - theirs[key]["recall"] for key, found in mine.items()]
-            cells.append(_with_interval(gains, sign="+"))
+            cells.append(with_three_digits(gains, signed=True))
         text.append(table_row(cells))
     text.append("")
     text.append("## By set, map `features`: recall on held-out people / on the test\n")
@@ -267,11 +267,6 @@ def write_texts_report(lines: list[dict[str, Any]], path: Path) -> Path:
         text.append(table_row(cells))
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
     return path
-
-
-def _with_interval(values: list[float], sign: str = "") -> str:
-    mean, half = float(np.mean(values)), interval_95(values)
-    return f"{mean:{sign}.3f} [{mean - half:.3f}, {mean + half:.3f}]"
 
 
 _DIFFERENCES = (

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.tasks.registry import tasks
 
 __all__ = [
     "Line",
+    "bootstrap_95",
     "by_choice",
     "differences",
     "error_with_spread",
@@ -23,6 +25,7 @@ __all__ = [
     "table_row",
     "with_interval",
     "with_spread",
+    "with_three_digits",
 ]
 
 # Two-sided 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
@@ -47,6 +50,14 @@ def interval_95(values: Sequence[float]) -> float:
         return math.nan
     factor = _T[count - 2] if count - 2 < len(_T) else 1.96
     return float(factor * np.std(values, ddof=1) / math.sqrt(count))
+
+
+def bootstrap_95(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean of values `[n]` by bootstrap, with a fixed seed."""
+    random = np.random.default_rng(0)
+    means = random.choice(values, (4000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def half_within(groups: Sequence[Sequence[float]]) -> float:
@@ -143,6 +154,13 @@ def with_interval(values: Sequence[float], *, signed: bool = False) -> str:
     mean = float(np.mean(values))
     sign = "+" if signed and mean >= 0 else ""
     return f"{sign}{number(mean)} {_range(values)}".strip()
+
+
+def with_three_digits(values: Sequence[float], *, signed: bool = False) -> str:
+    """Format mean [95 % interval] with three digits after the point, such as shares."""
+    mean, half = float(np.mean(values)), interval_95(values)
+    sign = "+" if signed else ""
+    return f"{mean:{sign}.3f} [{mean - half:.3f}, {mean + half:.3f}]"
 
 
 def _range(values: Sequence[float]) -> str:
