@@ -45,7 +45,6 @@ __all__ = [
     "group_weights",
     "interval_ends",
     "late_windows",
-    "share_inside",
     "temper",
     "weighted_quantile",
 ]
@@ -252,17 +251,6 @@ def interval_ends(
         others = _ends(_shape_of(interval.switching.table), rul)
         low, high = np.where(switches, others[0], low), np.where(switches, others[1], high)
     return rul + low, rul + high
-
-
-def share_inside(
-    interval: Interval,
-    truth: NDArray[np.int64],
-    rul: NDArray[np.float32],
-    groups: NDArray[np.int64],
-) -> float:
-    """Compute the share of truths inside their interval; every group has the same weight."""
-    low, high = interval_ends(interval, rul)
-    return float(group_weights(groups)[(low <= truth) & (truth <= high)].sum())
 
 
 def fit_tempering(
