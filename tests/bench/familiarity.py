@@ -36,10 +36,9 @@ from tests.bench.familiarityreport import (
     LEFT_OUT,
     LIVES,
     RESULTS,
-    append,
-    read_lines,
     write_report,
 )
+from training.bench.ledger import append_line, read_lines, write_lines
 from training.candidate import code_revision, train_candidate
 from training.classical import fit_classical, scale_for_baselines
 from training.datasets import cmapss
@@ -150,6 +149,7 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
             row["rmse_boosting"] = boosted[name]
         rows[name] = row
     return {
+        "config": _identity(case.name, seed),
         "case": case.name,
         "seed": seed,
         "familiar": artifact.manifest.decoding.familiar.model_dump(),
@@ -158,6 +158,10 @@ def measure(case: Case, seed: int) -> dict[str, Any]:
         "bytes": artifact.manifest.onnx.size_bytes,
         "revision": code_revision(),
     }
+
+
+def _identity(case: str, seed: int) -> str:
+    return f"{case}/{seed}"
 
 
 def _folder(case: Case, seed: int) -> Path:
@@ -289,30 +293,40 @@ def leave_one_condition_out(path: Path) -> dict[str, Any]:
     return rows
 
 
+def _rounded(value: Any) -> Any:
+    """Round all numbers to six significant digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def main(arguments: list[str]) -> None:
     """See the module."""
     if arguments[:1] == ["run"] and len(arguments) == 2:
         path = Path(arguments[1]) / "cmapss.zip"
         lines = read_lines(RESULTS)
-        done = {(line["case"], line.get("seed")) for line in lines}
-        if (LEFT_OUT, None) not in done:
-            append(RESULTS, {"case": LEFT_OUT, "rows": leave_one_condition_out(path)})
+        done = {line["config"] for line in lines}
+        if LEFT_OUT not in done:
+            rows = leave_one_condition_out(path)
+            line = {"config": LEFT_OUT, "case": LEFT_OUT, "rows": rows}
+            append_line(RESULTS, _rounded(line))
         cases = read_cases(path)
         for seed in SEEDS:
             for case in cases:
-                if (case.name, seed) not in done:
-                    append(RESULTS, measure(case, seed))
+                if _identity(case.name, seed) not in done:
+                    append_line(RESULTS, _rounded(measure(case, seed)))
     elif arguments[:1] == ["cost"] and len(arguments) == 2:
         cases = {case.name: case for case in read_cases(Path(arguments[1]) / "cmapss.zip")}
         lines = read_lines(RESULTS)
-        RESULTS.unlink()
         for line in lines:
             if line["case"] in cases:
                 case = cases[line["case"]]
                 artifact = read_artifact(_folder(case, line["seed"]) / "artifact")
                 windows = next(iter(case.tests.values())).windows
-                line["latency_ms"] = _latency(artifact, windows)
-            append(RESULTS, line)
+                line["latency_ms"] = _rounded(_latency(artifact, windows))
+        write_lines(RESULTS, lines)
     elif arguments != ["report"]:
         sys.exit(__doc__)
     write_report(read_lines(RESULTS))

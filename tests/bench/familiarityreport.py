@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from training.bench.stats import interval_95
+from training.bench.stats import Line, interval_95
 
 RESULTS = Path("docs/results/familiarity.jsonl")
 PAGE = RESULTS.with_suffix(".md")
 LEFT_OUT = "FD002, one altitude left out"
 LIVES = (0, 10, 25, 50, 80, 125, 126)
 """Edges of the parts of life in the table by remaining life; 125 is the plateau."""
-
-Line = dict[str, Any]
-
-
-def read_lines(path: Path) -> list[Line]:
-    """Read the lines of the results file; none if there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def append(path: Path, line: Line) -> None:
-    """Add a line, numbers with six significant digits."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_rounded(line)) + "\n")
 
 
 def write_report(lines: Sequence[Line], page: Path = PAGE) -> None:
@@ -168,11 +151,3 @@ def _mean(
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

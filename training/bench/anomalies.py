@@ -19,7 +19,6 @@ odd readings after that raise the next one. On the test part the benchmark repor
 from __future__ import annotations
 
 import csv
-import json
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,10 +43,11 @@ from training.bench.detectors import (
     fit_seasonal_naive,
     student_detector,
 )
+from training.bench.ledger import append_line, read_lines
 from training.candidate import code_revision
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import read_series, read_series_file
-from training.errors import DataSetError, TrainingError
+from training.errors import DataSetError, LedgerError, TrainingError
 from training.forecasting.candidate import train_forecaster
 from training.forecasting.recipe import read_forecast_recipe
 
@@ -261,6 +261,7 @@ def compare_detectors(
             )
             lines.append(
                 {
+                    "config": f"{data.name}/{name}/{rate:.4g}",
                     "benchmark": data.name,
                     "detector": name,
                     "false_alarms_wanted": round(rate, 4),
@@ -392,11 +393,8 @@ def run(
     except (TrainingError, ArtifactError) as exc:
         click.echo(f"training.bench.anomalies: {exc}", err=True)
         sys.exit(2)
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("a", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line) + "\n")
     for line in lines:
+        append_line(results, line)
         click.echo(_row(line))
 
 
@@ -422,9 +420,12 @@ def _trained(path: Path, data: SeriesSet, scratch: Path) -> Student:
 def report(results: Path) -> None:
     """Write the tables (Markdown) beside the results file."""
     try:
-        lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    except OSError as exc:
-        click.echo(f"training.bench.anomalies: cannot read {results}: {exc.strerror}", err=True)
+        lines = read_lines(results)
+        if not lines:
+            msg = f"{results} has no lines: make them with python -m training.bench.anomalies run"
+            raise LedgerError(msg)
+    except LedgerError as exc:
+        click.echo(f"training.bench.anomalies: {exc}", err=True)
         sys.exit(2)
     path = results.with_suffix(".md")
     path.write_text(anomaly_report(lines), encoding="utf-8")

@@ -9,6 +9,9 @@
 3. The **results file** has one JSON line per finished run, appended when the run finishes. A run
    that has a line is not repeated. Delete the line to repeat the run; its measures are the same,
    apart from times and the revision.
+
+Other benchmarks keep results files of this form too. Every line has `config`, which identifies
+what was measured: a digest as here, or words such as `UCI-HAR/WALKING/0`.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ __all__ = [
     "read_lines",
     "read_plan",
     "shipped_plans",
+    "write_lines",
 ]
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -211,9 +215,24 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
         whole, end, _ = path.read_text(encoding="utf-8").rpartition("\n")
         path.write_text(whole + end, encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+        file.write(_encode(line))
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Replace a whole results file; who reads it sees the old lines or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(_encode(line) for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _encode(line: dict[str, Any]) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"
 
 
 def missing_runs(runs: Sequence[Run], lines: Iterable[dict[str, Any]]) -> list[Run]:

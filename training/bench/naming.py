@@ -9,7 +9,6 @@ Rows are compared, and choices made, on `held_out`; `test` is scored by the same
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -298,11 +297,12 @@ def main(data: Path, cache: Path, results: Path, seeds: tuple[int, ...]) -> None
                 "config": _identity(name, one),
                 "row": name,
                 "benchmark": one.benchmark,
+                "label": label,
+                "seed": one.recipe.seed,
             }
-            line |= {"benchmark": one.benchmark, "label": label, "seed": one.recipe.seed}
             for part, measures in found.items():
                 line[part] = {key: _rounded(value) for key, value in measures.items()}
-            append_line(results, json.loads(json.dumps(line)))
+            append_line(results, line)
             click.echo(line["config"])
         click.echo(write_naming_report(ROWS, read_lines(results), results.with_suffix(".md")))
     except TrainingError as exc:

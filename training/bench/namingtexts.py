@@ -16,7 +16,6 @@ draws) and a report.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from training.bench.ledger import write_lines
 from training.bench.namingcache import BENCHMARKS
 from training.bench.openvocab import area_under_curve
 from training.bench.stats import table_row, with_three_digits
@@ -342,13 +342,12 @@ def main(cache: Path, results: Path, seeds: tuple[int, ...]) -> None:
             click.echo(file.name)
         made = sorted({seed for _, seed, _ in files})
         lines = [
-            dict(zip(("text", "map", "benchmark", "label"), key, strict=True))
+            {"config": "/".join(key)}
+            | dict(zip(("text", "map", "benchmark", "label"), key, strict=True))
             | {"seeds": made, **_averaged(some)}
             for key, some in found.items()
         ]
-        results.parent.mkdir(parents=True, exist_ok=True)
-        content = "".join(json.dumps(line) + "\n" for line in lines)
-        results.write_text(content, encoding="utf-8")
+        write_lines(results, lines)
         click.echo(write_texts_report(lines, results.with_suffix(".md")))
     except TrainingError as exc:
         raise click.ClickException(str(exc)) from exc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from training.bench.anomalies import (
     main,
     read_labels,
 )
+from training.bench.ledger import read_lines
 from training.datasets.dummy_series import make_dummy_series
 from training.errors import DataSetError
 
@@ -117,7 +117,7 @@ def test_the_command_prints_and_writes_a_line_for_every_detector(tmp_path: Path)
     words = ["run", "--data", str(tmp_path), "--set", "dummy-forecast", "--results", str(results)]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    lines = read_lines(results)
     assert {line["detector"] for line in lines} == {
         "seasonal naive",
         "isolation forest",
@@ -132,6 +132,9 @@ def test_the_command_prints_and_writes_a_line_for_every_detector(tmp_path: Path)
     (row,) = [line for line in lines if line["detector"] == "matrix profile"][:1]
     spike = row["kinds"]["spike"]
     assert f"{spike['recall']:.2f} ({spike['chance']:.2f})" in table
+    none = CliRunner().invoke(main, ["report", "--results", str(tmp_path / "none.jsonl")])
+    assert none.exit_code == 2
+    assert "training.bench.anomalies run" in none.output
     wrong = CliRunner().invoke(main, ["run", "--data", str(tmp_path), "--set", "ETTh1"])
     assert wrong.exit_code == 2
     assert "ETT" in wrong.output

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.familiarityreport import LEFT_OUT, PAGE, RESULTS, read_lines, write_report
+from tests.bench.familiarityreport import LEFT_OUT, PAGE, RESULTS, write_report
+from training.bench.ledger import read_lines
 
 ROOT = Path(__file__).parents[3]
 LINES = read_lines(ROOT / RESULTS)

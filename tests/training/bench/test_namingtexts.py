@@ -1,7 +1,5 @@
 """The comparison of texts: it finds a text that tells, and none that doesn't."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ pytest.importorskip("torch")
 
 from click.testing import CliRunner
 
+from training.bench.ledger import read_lines
 from training.bench.namingtexts import (
     MAPS,
     compared_texts,
@@ -92,7 +91,7 @@ def test_the_command_writes_lines_and_report(tmp_path):
     results = tmp_path / "results.jsonl"
     done = CliRunner().invoke(main, ["--cache", str(cache), "--results", str(results)])
     assert done.exit_code == 0, done.output
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    lines = read_lines(results)
     assert len(lines) == 3 * len(MAPS) * len({text.name for text in compared_texts()})
     assert "smollm2-word-rule-whole" in results.with_suffix(".md").read_text()
 
