@@ -7,7 +7,7 @@ engine is judged on its last window, padded in front if it ran for less than 30 
 FD002 and FD004 fly under six operating conditions. One affine scaler, the only kind that a manifest
 can express, does not separate them from wear. With `conditions` the three settings are the first
 channels, and the graph of the student scales per condition. `+` joins subsets (`FD001+FD003`); the
-engine numbers of joined subsets are 1000 apart.
+engine numbers of joined subsets are `SETS_APART` from each other.
 
 Windows longer than 30 cycles are padded in front from 30 cycles on, so every length has the same
 windows, ending at the same cycles.
@@ -28,7 +28,7 @@ from ingest.recordings import CMAPSS_SENSORS, CMAPSS_SETTINGS, ENGINE_CHANNELS, 
 from models.features import pad_front
 from models.manifest import Channel
 from models.tasks.rul import MAX_RUL
-from training.datasets.contract import DataSet
+from training.datasets.contract import SETS_APART, DataSet
 from training.errors import DataSetError, reading_data
 from training.windows import WindowSet, digest_windows, slice_series
 
@@ -75,6 +75,7 @@ def describe_cmapss(name: str, train: WindowSet, test: WindowSet | None) -> Data
         digest=digest_windows(train),
         terms="trained on NASA C-MAPSS (public use; cite Saxena et al., PHM 2008)",
         min_readings=min(length, LENGTH),
+        sets=tuple(subsets) if len(subsets := name.split(">")[0].split("+")) > 1 else (),
     )
 
 
@@ -169,7 +170,7 @@ def read_engines(path: Path, subset: str, split: Literal["train", "test"]) -> li
         )
         raise DataSetError(msg)
     return [
-        replace(history, engine=history.engine + 1000 * index)
+        replace(history, engine=history.engine + SETS_APART * index)
         for index, name in enumerate(names)
         for history in recordings.read_cmapss(path, name, split)
     ]

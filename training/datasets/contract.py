@@ -17,7 +17,10 @@ from models.tasks.registry import find_task
 from training.errors import DataSetError
 from training.windows import WindowSet
 
-__all__ = ["DataSet", "fit_scaler", "largest_number"]
+__all__ = ["SETS_APART", "DataSet", "fit_scaler", "largest_number"]
+
+SETS_APART = 1000
+"""Distance between the numbers of the groups of joined sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class DataSet:
         decoding: Fields of the decoding that differ from those of the task, such as `max_rul`.
         subject: `machine` or `person`, where it is not what the task expects.
         group_names: Names of the groups by their numbers; a group without one is its number.
+        sets: Names of the sets that are joined in this one; () where none are.
     """
 
     name: str
@@ -69,6 +73,7 @@ class DataSet:
     decoding: Mapping[str, Any] = field(default_factory=dict)
     subject: Literal["machine", "person"] | None = None
     group_names: Mapping[int, str] = field(default_factory=dict)
+    sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for word, part in (("training", self.train), ("test", self.test)):
@@ -106,6 +111,10 @@ class DataSet:
     def name_groups(self, groups: NDArray[np.int64]) -> list[str]:
         """Names of groups, in their order."""
         return [self.group_names.get(int(group), str(group)) for group in groups]
+
+    def sets_of(self, groups: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tell the place in `sets` of each group, `[n]`; zeros where no sets are joined."""
+        return groups // SETS_APART if self.sets else np.zeros_like(groups)
 
     def _check(self, name: str, part: WindowSet) -> None:
         shape = (self.length, len(self.channels))

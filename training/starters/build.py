@@ -58,7 +58,6 @@ __all__ = ["STUDENTS", "Spec", "build", "read_data"]
 
 DOCS = Path("docs/starter-students.md")
 _RANGES = 2000  # windows that give the ranges of eight-bit activations
-_SUBSETS = 1000  # distance between the engine numbers of joined subsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +194,12 @@ def _out_of_fold_by_subset(data: DataSet, candidate: Candidate) -> dict[str, dic
     """Error and coverage of each joined subset, of engines that neither taught nor calibrated."""
     from training.uncertainty.fit import covered, late_share
 
-    names, windows = data.name.split("+"), candidate.held_out
-    if len(names) == 1:
+    windows, found = candidate.held_out, {}
+    if not data.sets:
         return {}
-    inside, largest, found = covered(data, windows, candidate.scored), data.num_answers - 1, {}
-    for index, name in enumerate(names):
-        own = windows.groups // _SUBSETS == index
+    inside, largest = covered(data, windows, candidate.scored), data.num_answers - 1
+    for index, name in enumerate(data.sets):
+        own = data.sets_of(windows.groups) == index
         error = data.contract.headline.compute(windows.labels[own], candidate.scored[own])
         share = late_share(inside[own], windows.where(own), largest)
         found[f"out_of_fold {name}"] = {
@@ -215,12 +214,10 @@ def _measure_all(student: Student, data: DataSet) -> dict[str, dict[str, float]]
     if data.test is None:
         msg = f"{data.title} was read without its test set: pass with_test=True"
         raise DataSetError(msg)
-    names = data.name.split("+")
     found = {"test": measure_windows(student, data.test)}
-    if len(names) > 1:
-        for index, name in enumerate(names):
-            part = data.test.where(data.test.groups // _SUBSETS == index)
-            found[f"test {name}"] = measure_windows(student, part)
+    for index, name in enumerate(data.sets):
+        part = data.test.where(data.sets_of(data.test.groups) == index)
+        found[f"test {name}"] = measure_windows(student, part)
     found["latency"] = measure_latency(student, data.test.windows[:100])
     return {
         split: {key: float(f"{value:.6g}") for key, value in measures.items()}

@@ -4,13 +4,15 @@ A student of remaining life is certain even under conditions that it has never s
 therefore measures how far the mean of the newest readings is from that of training windows. A worn
 machine is not lost, so the distance is one to the nearest stage of wear: training windows are put
 into stages by their label, each with its own mean and covariance (Mahalanobis), shrunk towards that
-of all stages together. For students with operating conditions the readings are those that the graph
-has scaled per condition, and the distance of the settings to the nearest known condition counts as
-one more statistic.
+of all stages together. Where several sets of machines are joined, each stage is put into two halves
+(2-means), because machines that fail in different ways wear in different directions. For students
+with operating conditions the readings are those that the graph has scaled per condition, and the
+distance of the settings to the nearest known condition counts as one more statistic.
 
-The limit is a quantile of distances of engines that the student has not learned from. How fast the
-interval widens beyond it is found with made-up shifts: readings of such engines, offset by a random
-amount in a random direction.
+The limit is a quantile of distances of engines that the student has not learned from. Of joined
+sets it is the quantile of the set whose engines differ most among themselves, so that it rejects no
+set more often than it may. How fast the interval widens beyond it is found with made-up shifts:
+readings of such engines, offset by a random amount in a random direction.
 """
 
 from __future__ import annotations
@@ -47,12 +49,13 @@ __all__ = [
 ]
 
 REJECTS = 0.03
-"""Share of windows of new engines beyond the limit, at calibration: below the 5 % that are allowed,
-because the engines of another draw differ."""
+"""Largest share of windows of new engines beyond the limit, at calibration, in each joined set:
+below the 5 % that are allowed, because the engines of another draw differ."""
 _STAGES = (0.08, 0.2, 0.4, 0.64, 0.88)
 """Edges of the stages of wear, as shares of the largest number."""
 _SHRINK = 0.3  # share of the covariance of all stages in that of a stage
 _RIDGE = 0.05  # of the mean variance: limits the weight of directions that hardly vary
+_ROUNDS = 30  # of 2-means
 _MOST_CHANNELS = 32  # a covariance of more channels would be larger than the student
 _SETTINGS = 0.01  # ranges of the settings that count as one deviation, or more where they vary
 _LEAST = 1e-6  # of a deviation
@@ -72,7 +75,7 @@ class StageDistance(nn.Module):
     """Distance of windows, as the encoder reads them, to the nearest stage of wear.
 
     Args:
-        centres: Mean of each stage, `[stages, channels]`.
+        centres: Mean of each stage, or of each half of it, `[stages, channels]`.
         whiten: Brings the scatter of a stage to the unit matrix: `[stages, channels, channels]`, or
             `[stages, channels]` for a diagonal one.
         readings: Newest readings of a window that are looked at.
@@ -169,6 +172,8 @@ def fit_stage_distance(
     largest: int,
     readings: int,
     conditions: nn.Module | None = None,
+    *,
+    has_halves: bool = False,
 ) -> StageDistance:
     """Fit the distance to the windows that a student learns from.
 
@@ -179,6 +184,7 @@ def fit_stage_distance(
         readings: Fewest readings of a window: older ones may be copies of the first one, which
             would count many times over.
         conditions: The student's part that scales per condition, if it has one.
+        has_halves: Put each stage into two halves.
     """
     means, aparts = [], []
     for part in torch.split(scaled, _BATCH):  # all of them at once would double the memory
@@ -191,6 +197,11 @@ def fit_stage_distance(
     spread = np.maximum(values.std(axis=0), _LEAST)
     values /= spread
     stages = np.digitize(labels, np.multiply(_STAGES, largest))
+    if has_halves:
+        stages *= 2
+        for stage in np.unique(stages):
+            own = stages == stage
+            stages[own] += _halves(values[own])
     names, members = np.unique(stages, return_inverse=True)
     centres = np.stack([values[members == index].mean(axis=0) for index in range(len(names))])
     scatter = values - centres[members]
@@ -206,6 +217,22 @@ def fit_stage_distance(
         else:
             roots.append(np.linalg.cholesky(np.linalg.inv(covariance)) / spread[:, None])
     return StageDistance(centres * spread, np.stack(roots), readings, settings)
+
+
+def _halves(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Put points `[n, channels]` into two halves, 0 and 1: 2-means, from the main direction on."""
+    main = np.linalg.eigh(np.atleast_2d(np.cov(values.T, bias=True)))[1][:, -1]
+    along = values @ main
+    halves: NDArray[np.int64] = (along > np.median(along)).astype(np.int64)
+    for _ in range(_ROUNDS):
+        if len(np.unique(halves)) < 2:
+            break  # all points are the same
+        centres = np.stack([values[halves == half].mean(axis=0) for half in (0, 1)])
+        found = np.square(values[:, None] - centres).sum(axis=2).argmin(axis=1)
+        if np.array_equal(found, halves):
+            break
+        halves = found
+    return halves
 
 
 def measure_stage_distances(
@@ -281,6 +308,7 @@ def fit_familiarity(
     shifted: Shifted,
     interval: Interval,
     largest: int,
+    sets: NDArray[np.int64] | None = None,
 ) -> Familiarity:
     """Fit the limit of familiarity, and how fast the interval widens beyond it.
 
@@ -290,13 +318,18 @@ def fit_familiarity(
         shifted: Made-up shifts of such windows.
         interval: Calibrated interval.
         largest: Largest number.
+        sets: Which of several joined sets each window is of, `[n]`; None for a single one.
 
     Returns:
-        The rule. Its interval covers the shifted windows with the level of the interval at every
-        distance beyond the limit, as far as enough of them are there.
+        The rule. At most `REJECTS` of the windows of each set are beyond its limit. Its interval
+        covers the shifted windows with the level of the interval at every distance beyond the
+        limit, as far as enough of them are there.
     """
-    weights = group_weights(groups)
-    limit = weighted_quantile(distances.astype(np.float64), weights, 1 - REJECTS)
+    weights, sets = group_weights(groups), np.zeros_like(groups) if sets is None else sets
+    limit = max(
+        weighted_quantile(distances[own].astype(np.float64), weights[own], 1 - REJECTS)
+        for own in (sets == one for one in np.unique(sets))
+    )
     limit = float(np.float32(min(max(limit, _LEAST), MAX_DISTANCE / 2)))
     rejects = min(float(weights[distances > limit].sum()), 1.0)
     rules = [

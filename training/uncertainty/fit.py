@@ -114,7 +114,14 @@ def distance_of(
         conditions = fit_preprocessor(data.scaling, seen.windows)
         scaled = scale_windows(seen.windows, scaler, None)
         readings = data.min_readings or data.length
-        return fit_stage_distance(scaled, seen.labels, data.num_answers - 1, readings, conditions)
+        return fit_stage_distance(
+            scaled,
+            seen.labels,
+            data.num_answers - 1,
+            readings,
+            conditions,
+            has_halves=len(data.sets) > 1,
+        )
     if not recipe.calibrate:
         return None
     return fit_class_distance(scale_windows(seen.windows, scaler, None), seen.labels)
@@ -215,7 +222,9 @@ def _calibrate_number(data: DataSet, held_out: WindowSet, known: HeldOutScores) 
         "interval_width": float(group_weights(groups[late]) @ (high - low)[late]),
     }
     if known.shifted is not None:
-        familiar = fit_familiarity(known.distances, groups, known.shifted, interval, largest)
+        familiar = fit_familiarity(
+            known.distances, groups, known.shifted, interval, largest, data.sets_of(groups)
+        )
         measures["unfamiliar_share"] = familiar.rejects
     return Calibration(interval=interval, familiar=familiar, measures=measures)
 

@@ -26,7 +26,7 @@ from training.uncertainty.familiarity import (  # noqa: E402
     fit_stage_distance,
     measure_stage_distances,
 )
-from training.windows import WindowSet  # noqa: E402
+from training.windows import WindowSet, join_windows  # noqa: E402
 
 pytestmark = pytest.mark.needs_training
 
@@ -123,6 +123,37 @@ def test_the_distance_is_that_of_mahalanobis_to_the_nearest_stage(channels):
     np.testing.assert_allclose(found, np.sqrt(np.min(wanted, axis=0)), rtol=1e-3)
 
 
+def test_joined_machines_that_wear_in_two_directions_have_centres_of_their_own():
+    def joined(seed: int) -> WindowSet:
+        first, second = engines(4, seed=seed), engines(4, seed=seed + 10)
+        second.windows[:, :, 2:] *= -1
+        return join_windows([first, second])
+
+    own, new = joined(0), joined(1)
+    between = engines(4, seed=2).windows[-100:]  # it wears in no direction of its last two channels
+    between[:, :, 2:] *= 0
+    worn = new.labels < 40
+    found = {}
+    for has_halves in (False, True):
+        distance = fit_stage_distance(
+            torch.from_numpy(own.windows), own.labels, 99, 12, has_halves=has_halves
+        )
+        far = [distance(torch.from_numpy(part)).numpy() for part in (new.windows, between[60:])]
+        limit = np.quantile(far[0], 0.97)
+        assert np.mean(far[0][worn] > limit) < 0.1
+        found[has_halves] = np.mean(far[1] > limit)
+    assert len(distance.centres) == 12
+    assert found[False] < 0.1
+    assert found[True] > 0.9
+
+
+def test_halves_of_points_that_are_all_the_same_are_no_error():
+    same = torch.ones(50, 12, 4)
+    distance = fit_stage_distance(same, np.arange(50), 49, 12, has_halves=True)
+    assert len(distance.centres) == 6
+    assert np.isfinite(distance(same).numpy()).all()
+
+
 def test_new_settings_are_far_even_where_the_sensors_read_as_usual():
     own = engines(4, conditions=3)
     conditions = fit_conditions(own.windows)
@@ -189,6 +220,23 @@ def rule_of(error: float) -> float:
 
 def test_an_interval_widens_the_faster_the_larger_the_errors_are():
     assert rule_of(0) > rule_of(30) > rule_of(100)
+
+
+def test_no_joined_set_has_more_of_its_windows_beyond_the_limit_than_it_may():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 100)
+    sets = (groups >= 30).astype(np.int64)
+    distances = (random.uniform(0, 10, 4000) * (1 + 0.5 * sets)).astype(np.float32)
+    same = np.zeros(4000, np.int64)
+    shifted = Shifted(distances, distances, same, groups, np.zeros(4000, np.bool_))
+    interval = Interval(level=0.9, low=-10.0, high=10.0)
+    one, each = (
+        fit_familiarity(distances, groups, shifted, interval, 125, which) for which in (None, sets)
+    )
+    assert np.mean(distances[sets == 1] > one.limit) > 2 * REJECTS
+    assert np.mean(distances[sets == 1] > each.limit) == pytest.approx(REJECTS, abs=2e-3)
+    assert each.rejects == pytest.approx(np.mean(distances > each.limit))
+    assert each.rejects < REJECTS
 
 
 def test_a_task_of_numbers_without_a_familiarity_trains_as_before(tmp_path):
