@@ -95,8 +95,10 @@ def _doubtful(tasks: Sequence[Task]) -> Rule:
         meaning=(
             "For a minute the readings of this device have not been of the kind that its student "
             "has learned: out of range, in another unit, without movement, too slow, or mostly "
-            "made up. The student scores them nevertheless, and its answer means little. A "
-            "doubtful remaining life raises no alert by itself."
+            "made up; or the student finds them unlike those that it has learned from. The "
+            "student scores them nevertheless, and its answer means little. A doubtful remaining "
+            "life raises no alert, unless it is only unfamiliar and even the upper end of its "
+            "interval is below the limit of *Machine due*."
         ),
         action=(
             "Read the reason in the panel; it names the channels. A unit or a constant channel is "

@@ -41,7 +41,9 @@ def _fleet_now(limits: Limits) -> list[Panel]:
         Panel(
             "rul-below",
             "Machines due",
-            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles.",
+            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles. "
+            "Doubtful scores do not count, unless they are only unfamiliar and even their upper "
+            "end is below.",
             Stat(background=True, all_rows=True),
             count(NO_SCORES, red_from=1),
             [numbers.number_below(RUL, limits.rul_cycles)],
@@ -54,7 +56,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
             "The smallest lower end of an interval among the newest scores.",
             Stat(),
             _cycles(limits, NO_SCORES),
-            [numbers.lowest_end(RUL)],
+            [numbers.lowest_end(RUL, limits.rul_cycles)],
             4,
             6,
         ),
@@ -93,7 +95,7 @@ def _fleet(limits: Limits) -> list[Panel]:
             "The ten machines with the smallest lower ends among the newest scores.",
             Bars(),
             _cycles(limits, NO_SCORES, series_name("device")),
-            [numbers.lowest_devices(RUL)],
+            [numbers.lowest_devices(RUL, limits.rul_cycles)],
             10,
             12,
         ),
@@ -204,7 +206,10 @@ def _machine_due(limits: Limits) -> Rule:
     return Rule(
         uid="kpstream-rul-low",
         title="Machine due",
-        queries={name: numbers.alert_score(RUL, field) for name, field in _ALERT_FIELDS.items()},
+        queries={
+            name: numbers.alert_score(RUL, field, limits.rul_cycles)
+            for name, field in _ALERT_FIELDS.items()
+        },
         fires_when="below",
         limit=limits.rul_cycles,
         look_back_s=86_400,
@@ -218,17 +223,18 @@ def _machine_due(limits: Limits) -> Rule:
         ),
         meaning=(
             f"The lower end of the interval of the newest score is below {limits.rul_cycles:g} "
-            "cycles. The interval holds the true remaining life with the probability that the "
-            "student states (90 % for the starter student): the machine will rarely fail before "
-            "the lower end, and may fail soon after it. For a machine that is off, a score of up "
-            "to a day ago counts."
+            "cycles; of a score that is only unfamiliar, even the upper end is. The interval holds "
+            "the true remaining life with the probability that the student states (90 % for the "
+            "starter student): the machine will rarely fail before the lower end, and may fail "
+            "soon after it. For a machine that is off, a score of up to a day ago counts."
         ),
         action=(
             "Plan the maintenance of this machine before the lower end of the interval. Then look "
             "at its board. A steady fall means wear. A sudden fall right after a rollout comes "
             "from the new version, which `kpstream models promote` can roll back. A noisy curve "
             "points to a sensor. After a repair the alert ends with the first score. It pauses "
-            "while the newest score is doubtful, which has an alert of its own."
+            "while the newest score is doubtful for any other reason, which has an alert of its "
+            "own."
         ),
         panel=(FLEET_UID, "rul-now"),
     )

@@ -12,7 +12,7 @@ from dashboards.queries.scores import FLEET, NEWEST_COLUMNS, ONE_DEVICE, SERIES,
 from dashboards.queries.stages import PIVOT, every
 from models.tasks.contract import Task
 from models.tasks.number import NumberAnswer
-from models.tasks.quality import GOOD, QUALITY
+from models.tasks.quality import GOOD, QUALITY, UNFAMILIAR
 from pipeline.points.measurements import hourly_measurement, score_measurement
 
 __all__ = [
@@ -43,14 +43,17 @@ def number_now(task: Task) -> Query:
     )
 
 
-def lowest_end(task: Task) -> Query:
-    """Smallest lower end among the newest scores."""
-    return per_series(f"{task.name}_lowest_end", _lowest(task, 1), ())
+def lowest_end(task: Task, limit: float | None = None) -> Query:
+    """Smallest lower end among the newest scores; see `lowest_devices`."""
+    return per_series(f"{task.name}_lowest_end", _lowest(task, limit, 1), ())
 
 
-def lowest_devices(task: Task) -> Query:
-    """The ten devices with the smallest lower ends."""
-    return per_series(f"{task.name}_lowest", _lowest(task, 10), SERIES)
+def lowest_devices(task: Task, limit: float | None = None) -> Query:
+    """The ten devices with the smallest lower ends.
+
+    Doubtful scores are left out, but for those that are surely below the limit of an alert.
+    """
+    return per_series(f"{task.name}_lowest", _lowest(task, limit, 10), SERIES)
 
 
 def number_below(task: Task, limit: float) -> Query:
@@ -58,7 +61,7 @@ def number_below(task: Task, limit: float) -> Query:
     return Query(
         f"{task.name}_below",
         pipe(
-            _newest_ends(task, *FLEET),
+            _newest_ends(task, limit, *FLEET),
             "group()",
             f"map(fn: (r) => ({{r with _value: if r._value < {float(limit)} then 1 else 0}}))",
             "sum()",
@@ -153,14 +156,14 @@ def number_history(task: Task, bucket: str) -> Query:
     )
 
 
-def alert_score(task: Task, field: str) -> Query:
-    """One field of the newest score of every device, for an alert.
+def alert_score(task: Task, field: str, limit: float) -> Query:
+    """One field of the newest score of every device, for an alert below `limit`.
 
     For the lower end, a score without one gives its number.
     """
     steps = [*read(score_measurement(task), [field]), "last()"]
     if field == _answer(task).low_field:
-        steps = _newest_ends(task)
+        steps = _newest_ends(task, limit)
     return per_series(f"alert_{field}", steps, SERIES)
 
 
@@ -182,30 +185,36 @@ def _end(task: Task) -> str:
     return _answer(task).low_field or _answer(task).field
 
 
-def _lowest(task: Task, count: int) -> list[str]:
+def _lowest(task: Task, limit: float | None, count: int) -> list[str]:
     return [
-        *_newest_ends(task, *FLEET),
+        *_newest_ends(task, limit, *FLEET),
         "group()",
         'sort(columns: ["_value"])',
         f"limit(n: {count})",
     ]
 
 
-def _newest_ends(task: Task, *filters: Where) -> list[str]:
+def _newest_ends(task: Task, limit: float | None, *filters: Where) -> list[str]:
     """Steps to the lower end of the newest score of every series, or to its number without one.
 
-    A doubtful score has none: it is due for no reason that its readings could give.
+    A doubtful score has none: it is due for no reason that its readings could give. One that is
+    only unfamiliar has one if even its upper end is below the limit (`Task.is_alarming`).
     """
     answer = _answer(task)
-    number = answer.field
+    number, high = answer.field, answer.high_field
     low = answer.low_field or number
+    is_told = f"not exists r.{QUALITY} or r.{QUALITY} == {text(GOOD)}"
+    if high and limit is not None and task.alarms_unfamiliar is not None:
+        is_sure = f"exists r.{high} and r.{high} < {float(limit)}"
+        is_told += f" or (r.{QUALITY} == {text(UNFAMILIAR)} and {is_sure})"
+    fields = [name for name in dict.fromkeys((number, low, high)) if name]
     return [
-        *read(score_measurement(task), [*dict.fromkeys((number, low)), QUALITY], *filters),
+        *read(score_measurement(task), [*fields, QUALITY], *filters),
         "last()",
         PIVOT,
         'sort(columns: ["_time"])',  # the last score with an end may be older than the last one
         "tail(n: 1)",
-        f"filter(fn: (r) => not exists r.{QUALITY} or r.{QUALITY} == {text(GOOD)})",
+        f"filter(fn: (r) => {is_told})",
         f"map(fn: (r) => ({{r with _value: if exists r.{low} then r.{low} else r.{number}}}))",
-        f"drop(columns: {names(dict.fromkeys((low, number, QUALITY)))})",
+        f"drop(columns: {names([*fields, QUALITY])})",
     ]

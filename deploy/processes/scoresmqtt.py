@@ -4,7 +4,8 @@
   of the point, its `measurement`, its tag `model`, and `time_ms`.
 - `alarms/{site}/{device}/{stream}`: the score with which a device came to alert level or left it
   (`Task.is_alarming`), with `alarm` true or false, retained. So a gateway without Grafana alarms
-  too. A doubtful score neither raises nor ends an alarm.
+  too. A doubtful score neither raises nor ends an alarm; one that is only unfamiliar raises one if
+  even the upper end of its interval is at alert level.
 - `alarms/{site}/{device}/{stream}/quality`: the score with which the scores of a device became
   doubtful or good again, with `alarm` true or false, retained; `quality` says why.
 

@@ -15,7 +15,7 @@ from models.tasks.fields import Decoding
 from models.tasks.moved import Moved, Neutral
 from models.tasks.number import Interval
 from models.tasks.outputs import Decode, Outputs, Tolerances
-from models.tasks.quality import doubtful, is_doubtful
+from models.tasks.quality import QUALITY, UNFAMILIAR, doubtful, is_doubtful, unfamiliar
 from models.tasks.traits import Traits
 
 __all__ = [
@@ -280,6 +280,8 @@ class Task:
             or `alarming`.
         trusts_doubtful: Whether a doubtful score counts as any other: where odd readings are what
             the task looks for.
+        alarms_unfamiliar: Whether a score that is doubtful only because its window is unfamiliar is
+            at alert level nevertheless, as for `needs_attention`; None if none of the task is.
         subject: What wears the sensors, unless the manifest of a student says otherwise.
     """
 
@@ -299,6 +301,7 @@ class Task:
     card: str = "generic"
     needs_attention: Callable[[Mapping[str, Any]], Any] | None = None
     trusts_doubtful: bool = False
+    alarms_unfamiliar: Callable[[Mapping[str, Any]], Any] | None = None
     subject: Subject = "machine"
 
     def __post_init__(self) -> None:
@@ -324,22 +327,33 @@ class Task:
         return self.measures[0]
 
     def is_alarming(self, fields: Mapping[str, Any]) -> bool | None:
-        """Whether a score is at alert level; None for a doubtful one, which says neither."""
+        """Whether a score is at alert level.
+
+        None for a doubtful one, which says neither: it raises no alarm and ends none. One that is
+        only unfamiliar raises one if `alarms_unfamiliar` says so; it never ends one.
+        """
         if self.needs_attention is None:
             return False
         if is_doubtful(fields) and not self.trusts_doubtful:
-            return None
+            rule = self.alarms_unfamiliar
+            raises = rule is not None and fields[QUALITY] == UNFAMILIAR and bool(rule(fields))
+            return True if raises else None
         return bool(self.needs_attention(fields))
 
     def alarming(self, columns: Columns, size: int) -> NDArray[np.bool_]:
         """Which of `size` scores, given as columns, are at alert level: `[size]`.
 
-        A doubtful score is not, unless the task trusts it.
+        They are those of which `is_alarming` is True.
         """
         if self.needs_attention is None:
             return np.zeros(size, np.bool_)
-        found = np.broadcast_to(np.asarray(self.needs_attention(columns), np.bool_), (size,))
-        return found if self.trusts_doubtful else found & ~doubtful(columns, size)
+        found = _spread(self.needs_attention(columns), size)
+        if self.trusts_doubtful:
+            return found
+        found = found & ~doubtful(columns, size)
+        if self.alarms_unfamiliar is not None:
+            found |= unfamiliar(columns, size) & _spread(self.alarms_unfamiliar(columns), size)
+        return found
 
     def field(self, name: str) -> Field:
         """The field of a score with this name.
@@ -357,3 +371,8 @@ class Task:
         """All measures on labelled windows, and how many there were."""
         found = {measure.name: measure.compute(truth, values) for measure in self.measures}
         return found | {"windows": float(len(truth))}
+
+
+def _spread(found: Any, size: int) -> NDArray[np.bool_]:
+    """What a rule found of all scores, or of each, as `[size]`."""
+    return np.broadcast_to(np.asarray(found, np.bool_), (size,))

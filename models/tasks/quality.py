@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from models.tasks.columns import Columns
 
-__all__ = ["GOOD", "QUALITY", "doubtful", "is_doubtful"]
+__all__ = ["GOOD", "QUALITY", "UNFAMILIAR", "doubtful", "is_doubtful", "unfamiliar"]
 
 QUALITY = "quality"
 """Name of the field."""
 GOOD = "good"
+UNFAMILIAR = "unfamiliar"
+"""The flag of a window that is unlike what the student has learned. Where it stands alone, the
+readings themselves are in order, and the interval of the score is widened."""
 
 
 def is_doubtful(fields: Mapping[str, Any]) -> bool:
@@ -36,3 +39,11 @@ def doubtful(columns: Columns, size: int) -> NDArray[np.bool_]:
     if isinstance(quality, str):
         return np.full(size, quality != GOOD)
     return np.array([flags != GOOD for flags in quality], dtype=np.bool_)
+
+
+def unfamiliar(columns: Columns, size: int) -> NDArray[np.bool_]:
+    """Which of `size` scores, given as columns, have `UNFAMILIAR` as their only flag: `[size]`."""
+    quality = columns.get(QUALITY, GOOD)
+    if isinstance(quality, str):
+        return np.full(size, quality == UNFAMILIAR)
+    return np.array([flags == UNFAMILIAR for flags in quality], dtype=np.bool_)

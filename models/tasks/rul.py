@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -30,7 +31,10 @@ MAX_RUL = 125
 """Cap of the remaining useful life, in cycles, per C-MAPSS practice (arXiv 2406.08765)."""
 CRITICAL_RUL = 20.0
 """A machine is critical if the lower end of its interval, or without one its remaining useful life,
-is below this, in the unit of its student. Console, alerts and explanations use this one rule."""
+is below this, in the unit of its student. A score that is only unfamiliar is critical if even the
+upper end of its widened interval is below it: an engine worn further than those that the student
+has learned from can be unfamiliar until it fails. Console, alerts and explanations use this one
+rule, and tests/fakes/duecases.py holds them to it."""
 
 
 class RulDecoding(Decoding):
@@ -86,6 +90,11 @@ def _is_critical(fields: Mapping[str, Any]) -> Any:
     return fields.get("rul_low", fields["rul"]) < CRITICAL_RUL
 
 
+def _is_surely_critical(fields: Mapping[str, Any]) -> Any:
+    """Whether the whole interval, which is widened where a window is unfamiliar, is below."""
+    return fields.get("rul_high", math.inf) < CRITICAL_RUL
+
+
 _HOURLY = Hourly(
     (
         HourlyField(
@@ -137,4 +146,5 @@ RUL = Task(
     hourly=_HOURLY,
     card="rul",
     needs_attention=_is_critical,
+    alarms_unfamiliar=_is_surely_critical,
 )

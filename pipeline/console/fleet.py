@@ -365,7 +365,7 @@ def _headline_fields(task: Task) -> tuple[str, ...]:
     if isinstance(answer, QuantilesAnswer):
         return ("alarm", "covered", QUALITY)
     if isinstance(answer, NumberAnswer) and answer.low_field:
-        return (answer.headline_field, answer.low_field, QUALITY)
+        return (answer.headline_field, answer.low_field, answer.high_field, QUALITY)
     return (answer.headline_field, QUALITY)
 
 
@@ -373,11 +373,20 @@ def _is_doubtful(headline: Headline) -> bool:
     return headline.values[-1] not in (None, GOOD)
 
 
-def _cautious(headline: Headline) -> float | None:
-    """The lower end of a number's interval, or the number; None without either, or in doubt."""
-    if _is_doubtful(headline):
+def _cautious(task: Task, headline: Headline) -> float | None:
+    """The lower end of a number's interval, or the number; None without either.
+
+    None in doubt, unless the score is at alert level nevertheless.
+    """
+    answer = task.answer
+    if not isinstance(answer, NumberAnswer):
         return None
-    return next((float(v) for v in reversed(headline.values[:-1]) if v is not None), None)
+    names = _headline_fields(task)
+    fields = {n: v for n, v in zip(names, headline.values, strict=True) if v is not None}
+    if _is_doubtful(headline) and not task.is_alarming(fields):
+        return None
+    found = fields.get(answer.low_field, fields.get(answer.field))
+    return None if found is None else float(found)
 
 
 def _urgency(
@@ -393,8 +402,8 @@ def _urgency(
     task, headline = found
     if isinstance(task.answer, QuantilesAnswer):
         return (0 if headline.values[0] else _CALM), int(is_stale), 0.0
-    value = _cautious(headline) if isinstance(task.answer, NumberAnswer) else None
-    if _is_doubtful(headline):
+    value = _cautious(task, headline)
+    if value is None and _is_doubtful(headline):
         return 1, int(is_stale), _NO_SCORE
     if value is None:
         return _CALM, int(is_stale), _NO_SCORE if isinstance(task.answer, NumberAnswer) else 0.0
@@ -461,11 +470,11 @@ def _figures(
         (
             (h.values[0], device)
             for device, h in rows
-            if h.values[0] is not None and not _is_doubtful(h)
+            if h.values[0] is not None and _cautious(task, h) is not None
         ),
         default=None,
     )
-    cautious = [low for _, h in rows if (low := _cautious(h)) is not None]
+    cautious = [low for _, h in rows if (low := _cautious(task, h)) is not None]
     model = None if lowest is None else models.get(lowest[1][2])
     unit = (model and model.unit) or task.field(task.answer.headline_field).unit
     return {

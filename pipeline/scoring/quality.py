@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ingest.units import UNITS, convert
 from models.manifest import Draft
-from models.tasks.quality import GOOD
+from models.tasks.quality import GOOD, UNFAMILIAR
 from models.tasks.registry import find_task
 
 __all__ = ["QualityCheck", "QualityChecks"]
@@ -196,7 +196,7 @@ class QualityCheck:
                 found.setdefault(at, []).append("made up")
         if unfamiliar is not None:
             for at in np.flatnonzero(unfamiliar).tolist():
-                found.setdefault(at, []).append("unfamiliar")
+                found.setdefault(at, []).append(UNFAMILIAR)
         qualities = [GOOD] * len(windows)
         for at, flags in found.items():
             qualities[at] = "; ".join(flags)

@@ -15,6 +15,7 @@ from pipeline.console.server import Console, create_console
 from pipeline.points.points import Point
 from pipeline.stores.resultsfile import ResultsFile
 from tests.fakes.browser import Browser
+from tests.fakes.duecases import DUE_CASES
 from tests.fakes.transformers import add_transformers
 from tests.fakes.view import FakeView, fill
 
@@ -85,6 +86,38 @@ async def test_the_fleet_page_shows_condition_activity_and_staleness_as_text(sit
     assert await site.browser.run(order) == ["engine-02", "engine-03"]
     strip = await site.browser.run("document.querySelector('svg.strip').getAttribute('aria-label')")
     assert strip.startswith("Last 10 min: ")
+
+
+async def test_a_machine_is_critical_or_doubtful_as_the_alerts_say(
+    site: Site, tmp_path: Path
+) -> None:
+    site.results.write([case.point(now_ms()) for case in DUE_CASES])
+    words = "[...card.querySelectorAll('.pill')].map(p => p.innerText)"
+    cards = "[...document.querySelectorAll('.machine')]"
+    name = "card.querySelector('h3').innerText"
+    await site.browser.look(1440, 2400)
+    await site.open("#/fleet", "document.querySelector('.more')")
+    await site.browser.run(
+        "(() => { const i = document.querySelector('.search input'); i.value = 'hall/'; "
+        "i.dispatchEvent(new Event('input')); })()"
+    )
+    await site.browser.wait(f"{cards}.length === {len(DUE_CASES)}")
+    found = await site.browser.run(f"{cards}.map(card => [{name}, {words}])")
+    shots = Path(os.environ.get("KPSTREAM_SCREENSHOTS", tmp_path))
+    await site.browser.screenshot(shots / "due.png")
+    shown = {device: set(texts) for device, texts in found}
+    for case in DUE_CASES:
+        is_doubtful = case.quality not in (None, "good")
+        assert ("Critical" in shown[case.device]) is (case.is_due is True), case
+        assert ("Doubtful" in shown[case.device]) is is_doubtful, case
+    critical = [case.device for case in DUE_CASES if case.is_due]
+    assert {device for device, _ in found[: len(critical)]} == set(critical)
+    await site.open(
+        "#/device/hall/lost-and-surely-due/engine", "document.querySelector('.callout.warn')"
+    )
+    await site.browser.screenshot(shots / "due-device.png")
+    pills = "[...document.querySelectorAll('.title .pill')].map(p => p.innerText)"
+    assert (await site.browser.run(pills))[:2] == ["Critical", "Doubtful"]
 
 
 async def test_the_page_follows_the_gateway_and_keeps_the_focus(site: Site) -> None:

@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 
 from dashboards.alerts.alert import Rule, duration
+from dashboards.queries import numbers
 from dashboards.site import SiteDashboards, is_uid, site_dashboards
 from dashboards.visuals.limits import Limits
+from models.tasks.rul import RUL
 from pipeline.points.accounts import Accounts
 from pipeline.points.measurements import DRIFT, LAG
 from pipeline.points.points import Point
 from pipeline.status.counters import Totals
 from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
+from tests.fakes.duecases import DUE_CASES
 from tests.fakes.grafana_alerts import Alert, firing
 from tests.fakes.grafana_checks import rule_flaws
 
@@ -151,11 +154,7 @@ def test_worn_machines_are_due_with_their_interval_in_the_summary(alerts_of, sit
     for point in sorted(site_points, key=lambda p: p.time_ns):
         if point.measurement == "rul":
             newest[dict(point.tags)["device"]] = dict(point.fields)
-    want = {
-        device
-        for device, score in newest.items()
-        if score["rul_low"] < LIMITS.rul_cycles and score["quality"] == "good"
-    }
+    want = {device for device, score in newest.items() if RUL.is_alarming(score)}
     alerts = alerts_of("kpstream-rul-low")
     assert {alert.labels["device"] for alert in alerts} == want
     assert 0 < len(want) < len(newest), "some are due, some are not"
@@ -329,6 +328,25 @@ def test_a_doubtful_score_alarms_as_such_and_not_as_a_machine_that_is_due(
     assert {alert.labels["device"] for alert in due} == {"worn", "old-version"}
     (doubt,) = firing(rule_json("kpstream-doubtful"), send)
     assert (doubt.labels["device"], doubt.labels["stream"]) == ("odd", "engine")
+
+
+@pytest.mark.needs_influxd
+def test_machine_due_and_the_board_judge_scores_as_gateways_do(query_influx, store_points) -> None:
+    store_points("dashboards-due", [case.point(STOP_MS - 1_000) for case in DUE_CASES])
+
+    def send(flux: str, look_back_s: int = 86_400):
+        start_ms = STOP_MS - 1000 * look_back_s
+        here = {"bucket": "dashboards-due", "variables": {"site": "ALL", "model": "ALL"}}
+        return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, **here)
+
+    due = firing(rule_json("kpstream-rul-low"), send)
+    want = {case.device for case in DUE_CASES if case.is_due}
+    assert {alert.labels["device"] for alert in due} == want
+    (lost,) = (alert for alert in due if alert.labels["device"] == "lost-and-surely-due")
+    text = lost.text(rule_json("kpstream-rul-low")["annotations"]["summary"])
+    assert text == "hall/lost-and-surely-due has 5 cycles left (0 to 20)"
+    (count,) = send(numbers.number_below(RUL, LIMITS.rul_cycles).flux)
+    assert count.fields[-1].values == [len(want)]
 
 
 @pytest.mark.needs_influxd

@@ -289,7 +289,7 @@ def test_a_machine_without_an_interval_is_judged_by_its_score(
     ]
     store_points(bucket, points)
     here = {"bucket": bucket, "variables": EVERYTHING}
-    frames = query_influx(numbers.alert_score(RUL, "rul_low").flux, **here)
+    frames = query_influx(numbers.alert_score(RUL, "rul_low", 20.0).flux, **here)
     assert {frame.fields[1].labels["device"]: frame.fields[1].values for frame in frames} == {
         "never": [12.0],
         "before": [15.0],
@@ -297,7 +297,7 @@ def test_a_machine_without_an_interval_is_judged_by_its_score(
     }
     (below,) = query_influx(numbers.number_below(RUL, 20.0).flux, **here)
     assert below.fields[-1].values == [2]
-    (lowest,) = query_influx(numbers.lowest_end(RUL).flux, **here)
+    (lowest,) = query_influx(numbers.lowest_end(RUL, 20.0).flux, **here)
     assert lowest.fields[-1].values == [12.0]
     found = rows(query_influx(numbers.number_now(RUL).flux, **here))
     assert {row["device"]: row["rul"] for row in found} == {

@@ -121,6 +121,29 @@ def test_a_doubtful_score_moves_no_alarm_and_has_an_alarm_of_its_own(broker: Loc
     ]
 
 
+def test_an_unfamiliar_score_raises_an_alarm_by_its_upper_end_and_ends_none(
+    broker: LocalBroker,
+) -> None:
+    """An engine that is worn further than those learned from, and repaired at last."""
+
+    def lost(number: int, high: float) -> Point:
+        return Point(
+            "rul",
+            (("site", "plant"), ("device", "press-1"), ("stream", "engine"), ("model", "m")),
+            (("rul", 6.0), ("rul_low", 0.0), ("rul_high", high), ("quality", "unfamiliar")),
+            (T0 + number) * 1_000_000,
+        )
+
+    points = [score(0, 40.0), lost(1, 70.0), lost(2, 19.0), lost(3, 90.0), score(4, 95.0)]
+    with sink_of(broker) as sink:
+        found = heard(broker, 11, lambda: sink.write(points))
+    assert states(found, "alarms/plant/press-1/engine") == [
+        (False, 0, False),
+        (True, 2, False),
+        (False, 4, False),
+    ]
+
+
 def test_an_anomaly_counts_although_its_readings_are_out_of_range(broker: LocalBroker) -> None:
     tags = (("site", "grid"), ("device", "t1"), ("stream", "transformer"), ("model", "f"))
     fields = (("score", 0.99), ("alarm", 1), ("quality", "range: OT"))

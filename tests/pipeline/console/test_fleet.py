@@ -16,6 +16,7 @@ from pipeline.points.points import Point
 from pipeline.status.counters import DeviceAccount
 from pipeline.status.view import ModelStatus
 from pipeline.stores.resultsfile import ResultsFile
+from tests.fakes.duecases import DUE_CASES
 from tests.fakes.transformers import add_transformers
 from tests.fakes.view import PEOPLE, FakeView, fill
 
@@ -85,6 +86,18 @@ def test_a_machine_is_critical_by_the_lower_end_of_its_interval(site: Site) -> N
     page = site.page(task="rul", limit=3)
     assert page["overview"]["tasks"]["rul"]["critical"] == before + 1
     assert "engine-99" in [entry["device"] for entry in page["devices"]]
+
+
+def test_a_doubtful_machine_is_critical_as_the_alerts_say(site: Site) -> None:
+    before = site.page()["overview"]["tasks"]["rul"]
+    site.results.write([case.point(NOW_MS) for case in DUE_CASES])
+    found = site.page()["overview"]["tasks"]["rul"]
+    due = {case.device for case in DUE_CASES if case.is_due}
+    assert found["critical"] == before["critical"] + len(due)
+    doubtful = [case for case in DUE_CASES if case.quality not in (None, "good")]
+    assert found["doubtful"] == before["doubtful"] + len(doubtful)
+    assert set(site.names(search="hall/")[: len(due)]) == due
+    assert found["lowest"][0] == 5.0  # nonsense of doubtful scores is no lowest value
 
 
 def test_search_looks_into_site_device_and_stream_in_any_case(site: Site) -> None:

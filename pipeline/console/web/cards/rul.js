@@ -3,7 +3,7 @@
 import { chart, legend, sparkline } from "../charts.js";
 import { h, remembered, whole } from "../dom.js";
 import { labelling } from "../label.js";
-import { cardList, chartInset, deviceHref, facts, isDoubtful, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
+import { cardList, chartInset, deviceHref, doubtPill, facts, isDoubtful, isStale, lastHeard, notePill, pill, scoreOf, sectionId, spanOf, stalePill, subjects, tile, tiles, toggle, waiting } from "../parts.js";
 
 const choice = { layout: remembered.get("layout", "cards") };
 
@@ -34,7 +34,7 @@ export const rulCard = {
   },
 
   /** Beside the name of a device. */
-  pill: (d, settings) => (scoreOf(d) && !isDoubtful(d) ? pill(...condition(d, settings)) : null),
+  pill: (d, settings) => (scoreOf(d) && !isSilent(d, settings) ? pill(...condition(d, settings)) : null),
 
   /** The page of a device with a score. */
   device: course,
@@ -43,15 +43,21 @@ export const rulCard = {
 /** The number that decides: the lower end of the interval, as in the alerts; without one, the score. */
 const cautious = (score) => score?.low ?? score?.value;
 
+/** Whether a doubtful score says nothing of the condition. One that is only unfamiliar is critical if even its upper end is, as in the alerts. */
+const isSilent = (d, settings) => isDoubtful(d) && !(d.quality === "unfamiliar" && (scoreOf(d)?.high ?? Infinity) < settings.rul_critical);
+
 /** Condition of a machine: a word, an icon and a tone; never colour alone. */
 function condition(d, settings) {
   const rul = cautious(scoreOf(d));
-  if (isDoubtful(d)) return ["warn", "warn", "Doubtful"];
+  if (isSilent(d, settings)) return ["warn", "warn", "Doubtful"];
   if (rul === null || rul === undefined) return ["quiet", "clock", "Waiting"];
   if (rul < settings.rul_critical) return ["bad", "alert", "Critical"];
   if (rul < settings.rul_warning) return ["warn", "warn", "Wearing"];
   return ["good", "check", "Healthy"];
 }
+
+/** The condition, and beside a critical one that its score is doubtful. */
+const pillsOf = (d, settings) => [pill(...condition(d, settings)), !isSilent(d, settings) && doubtPill(d)];
 
 /** Whether the student finds the window unlike what it has learned; its interval is no promise then. */
 const isLost = (d) => (d.quality ?? "").split("; ").includes("unfamiliar");
@@ -63,7 +69,7 @@ const trendOf = (d) => sparkline(scoreOf(d).trend, [0, Math.max(125, ...scoreOf(
 function machineCard(d, settings, now) {
   const [tone] = condition(d, settings);
   return h("li.card.machine", { key: deviceHref(d), class: `${tone} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pill(...condition(d, settings)), notePill(d))),
+    h("div.machine-head", {}, h("div", {}, h("h3", {}, h("a.cover", { href: deviceHref(d) }, d.device)), h("p", {}, d.site)), h("div.pills", {}, pillsOf(d, settings), notePill(d))),
     scoreOf(d) ? [
       h("div.rul", {}, h("b", {}, whole(scoreOf(d).value)), h("span", {}, d.unit),
         between(scoreOf(d)) && h("span.between", { title: isLost(d) ? "widened, because the window is unfamiliar" : "calibrated interval of this score" }, "between ", between(scoreOf(d)).replace("–", "and"))),
@@ -76,7 +82,7 @@ function machineTable(machines, settings, now) {
   return h("div.card.table-box", { key: "table" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Machine"), h("th", {}, "Site"), h("th", {}, "Condition"), h("th.num", {}, "RUL"), h("th.num", {}, "Interval"), h("th", {}, "Trend"), h("th", {}, "Model"), h("th.num", {}, "Last reading"))),
     h("tbody", {}, machines.map((d) => h("tr.link", { key: deviceHref(d), class: `${condition(d, settings)[0]} ${isStale(d, settings, now) ? "is-stale" : ""}` },
-      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pill(...condition(d, settings)), " ", notePill(d)),
+      h("td.nowrap", {}, h("a", { href: deviceHref(d) }, d.device)), h("td.muted.nowrap", {}, d.site), h("td", {}, pillsOf(d, settings), " ", notePill(d)),
       h("td.num", {}, scoreOf(d) ? `${whole(scoreOf(d).value)} ${d.unit}` : "–"), h("td.num.muted", {}, scoreOf(d) ? between(scoreOf(d)) : "–"),
       h("td", {}, scoreOf(d) ? trendOf(d) : "–"), h("td.muted.nowrap", {}, d.version === undefined ? "–" : `${d.model} v${d.version}`), h("td.num.muted", {}, isStale(d, settings, now) ? stalePill(d, now) : lastHeard(d, now)))))));
 }
