@@ -48,6 +48,7 @@ _ALLOWED = {
         "attributes",
     ),
     "student": (
+        "aged",
         "bilstm",
         "conv",
         "penet",
@@ -84,6 +85,7 @@ class Recipe:
     """`conv`: plain convolutions; `residual`: dilated residual blocks and attention over time;
     `spectral`: convolutions beside the spectrum and statistics of the window; `statistics`: means,
     slopes and extremes of a window's newest readings; `trend`: convolutions beside those;
+    `aged`: those of the newest 70 readings beside the number of readings so far;
     `upright`: as `spectral`, but blind to turns about the vertical of the body; `bilstm` and
     `penet`: the networks of the literature (the body of `penet` is that of `conv`)."""
     length: int = 0
@@ -101,7 +103,7 @@ class Recipe:
     feature_size: int = 64
     """Width d of the feature vector that is compared with the anchors."""
     hidden_size: int = 64
-    """Width of the dense layer before the feature (`statistics` and `trend` only)."""
+    """Width of the dense layer before the feature (`statistics`, `trend` and `aged` only)."""
     members: int = 1
     """Number of equal students in one graph; the score is the mean of theirs."""
     dropout: float = 0.2

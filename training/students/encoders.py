@@ -15,6 +15,7 @@ from training.students.statistics import (
     SPECTRAL,
     TREND,
     TensorWindows,
+    count_readings,
     spectrum_matrices,
     tail_matrix,
 )
@@ -30,11 +31,13 @@ __all__ = [
 ]
 
 _CODE = 16
+_NEWEST = 70  # readings that `aged` looks at beside the age
 
 
 def build_encoder(recipe: Recipe, length: int, channels: int) -> nn.Module:
     """Build the untrained encoder of a recipe (`student`); see `ConvEncoder` for the sizes."""
     kinds = {
+        "aged": StatisticsEncoder,
         "bilstm": BiLstmEncoder,
         "conv": ConvEncoder,
         "penet": PositionEncoder,
@@ -162,7 +165,9 @@ class StatisticsEncoder(nn.Module):
 
     For every channel: mean and slope of the newest 5, 10, 20, 30, 50, 70 and 100 readings (as far
     as the window allows; one fixed matrix), deviation, lowest, highest and newest reading. `trend`
-    has convolutions beside them. The recipe must switch off noise on single readings, because it
+    has convolutions beside them. `aged` computes them from the newest 70 readings and adds the age:
+    the number of readings so far, up to the length of the window (an engine that shows its wear at
+    a great age wears slowly). The recipe must switch off noise on single readings, because it
     would make deviations and extremes larger in training than in use.
 
     Args:
@@ -175,8 +180,10 @@ class StatisticsEncoder(nn.Module):
 
     def __init__(self, recipe: Recipe, length: int, channels: int) -> None:
         super().__init__()
+        self.aged = length if recipe.student == "aged" else 0
+        self.newest = length = min(_NEWEST, length) if self.aged else length
         self.register_buffer("tails", tail_matrix(length))
-        known = (self.tails.shape[1] + len(TREND)) * channels
+        known = (self.tails.shape[1] + len(TREND)) * channels + 2 * bool(self.aged)
         self.norm = VectorNorm(known)
         self.convolutions: nn.Module | None = None
         if recipe.student == "trend":
@@ -196,9 +203,12 @@ class StatisticsEncoder(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Turn scaled windows `[batch, length, channels]` into features `[batch, feature_size]`."""
-        series = windows.transpose(1, 2)
+        series = (windows[:, -self.newest :] if self.aged else windows).transpose(1, 2)
         statistics = TensorWindows(series, time=2)
         known = [(series @ self.tails).flatten(1), *statistics.columns(TREND)]
+        if self.aged:
+            age = count_readings(windows, self.aged)[:, None] / _NEWEST
+            known += [age, torch.log(age)]
         hidden: Tensor = self.norm(torch.cat(known, dim=1))
         if self.convolutions is not None:
             hidden = torch.cat([self.convolutions(series).flatten(1), hidden], dim=1)

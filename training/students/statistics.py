@@ -37,6 +37,7 @@ __all__ = [
     "TREND",
     "ArrayWindows",
     "TensorWindows",
+    "count_readings",
     "spectrum_matrices",
     "tail_matrix",
 ]
@@ -46,7 +47,7 @@ GUARD = ("mean", "deviation", "lowest", "highest", "newest", "newest_fifth", "sl
 BASELINE = (*GUARD, "slow_band", "fast_band")
 """The classical baselines (`training.classical`)."""
 TREND = ("deviation", "highest", "lowest", "newest")
-"""The students `statistics` and `trend`, beside the means and slopes of `tail_matrix`."""
+"""The students `statistics`, `trend` and `aged`, beside the means and slopes of `tail_matrix`."""
 SPECTRAL = ("mean", "log_power", "highest", "lowest", "log_step_power")
 """The student `spectral`, beside the powers of `spectrum_matrices`."""
 
@@ -174,6 +175,21 @@ class ArrayWindows:
 
     def _fast_band(self) -> Any:
         return np.log1p(self._amplitudes[:, self._split :].mean(axis=1))
+
+
+def count_readings(windows: Tensor, length: int) -> Tensor:
+    """Count the readings of windows that are padded in front, `[batch]` float32, from 1 on.
+
+    A stream pads by repeating the first reading (`models.features.pad_front`), so the count is the
+    number of readings from the last of these on.
+
+    Args:
+        windows: `[batch, length, channels]`.
+        length: Readings in a window.
+    """
+    differs = (windows - windows[:, :1]).abs().amax(dim=2) > 0
+    from_there = torch.arange(length + 1, 1, -1, dtype=windows.dtype)
+    return (differs.to(windows.dtype) * from_there).amax(dim=1).clamp_min(1)
 
 
 def tail_matrix(length: int) -> Tensor:

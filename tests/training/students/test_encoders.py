@@ -15,7 +15,7 @@ from training.students.encoders import SpectralEncoder, build_encoder  # noqa: E
 
 pytestmark = pytest.mark.needs_training
 
-KINDS = ["bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"]
+KINDS = ["aged", "bilstm", "conv", "penet", "residual", "spectral", "statistics", "trend"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,6 +66,16 @@ def test_the_statistics_student_computes_means_and_slopes_of_the_newest_readings
     torch.testing.assert_close(means, torch.stack([line[-n:].mean() for n in (5, 10, 20, 30)]))
     # Slopes are per half a tail: a line of 2 per reading rises by n - 1 over half of n readings.
     torch.testing.assert_close(slopes, torch.tensor([4.0, 9.0, 19.0, 29.0]), atol=1e-4, rtol=1e-5)
+
+
+def test_the_aged_student_sees_of_all_but_the_newest_70_readings_only_how_many_there_are():
+    recipe = shipped_recipe("rul-fd003", student="aged")
+    encoder = build_encoder(recipe, 250, 14).eval()
+    whole = torch.randn(1, 250, 14)
+    other = torch.cat([torch.randn(1, 180, 14), whole[:, -70:]], dim=1)
+    younger = torch.cat([whole[:, 100:101].expand(-1, 100, -1), whole[:, 100:]], dim=1)
+    torch.testing.assert_close(encoder(other), encoder(whole))
+    assert (encoder(younger) - encoder(whole)).abs().max() > 1e-4
 
 
 def test_students_of_the_ledger_stay_below_100000_parameters():

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from models.features import pad_front
+
 torch = pytest.importorskip("torch", reason="needs the extra [training]; make test installs it")
 
 from training.students.statistics import (  # noqa: E402
@@ -14,6 +16,7 @@ from training.students.statistics import (  # noqa: E402
     TREND,
     ArrayWindows,
     TensorWindows,
+    count_readings,
     spectrum_matrices,
     tail_matrix,
 )
@@ -112,3 +115,13 @@ def test_the_fixed_matrices_are_those_of_the_shipped_students_to_the_last_bit(le
     cosine, sine = spectrum_matrices(length)
     assert torch.equal(cosine, torch.cos(angle) * taper)
     assert torch.equal(sine, torch.sin(angle) * taper)
+
+
+def test_the_readings_before_which_a_stream_has_padded_are_counted():
+    random = np.random.default_rng(3)
+    padded = [
+        pad_front(random.normal(0, 1, (count, 2)).astype(np.float32), 9) for count in range(1, 10)
+    ]
+    counts = count_readings(torch.from_numpy(np.stack(padded)), 9)
+    assert counts.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert count_readings(torch.zeros(2, 1, 3), 1).tolist() == [1, 1]
