@@ -45,7 +45,7 @@ def clocked(folder: Path, compiler: str, ahead_s: float = 0.0) -> Iterator[Site]
         _add_student(plant, "har-waist")
         plant.start_gateway(wait=False)
         try:
-            plant.wait_until(lambda: _is_connected(plant), 150, "connected")
+            plant.wait_until(lambda: _is_connected(plant), "connected", timeout_s=150)
             yield Site(plant, clock)
         finally:
             plant.stop_gateway()
@@ -90,7 +90,7 @@ def test_a_step_back_freezes_neither_page_nor_metrics(
         plant = site.plant
         fleet = NumberedDevices(plant.broker.port, DEVICES)
         fleet.start()
-        plant.wait_until(lambda: totals_of(plant)["received"] > 0, 120, "receiving")
+        plant.wait_until(lambda: totals_of(plant)["received"] > 0, "receiving")
         site.clock.set(-120)
         looks = attack.size(6, 70)
         frozen, before = 0, shown(plant)
@@ -119,14 +119,14 @@ def test_a_clock_that_is_behind_holds_everything_until_it_is_right(
         def is_said() -> bool:
             return any("this machine's clock is wrong" in text for text in ready(plant)["problems"])
 
-        plant.wait_until(is_said, 120, "not ready because of its clock")
+        plant.wait_until(is_said, "not ready because of its clock")
         time.sleep(attack.size(3, 60))
         assert ready(plant)["ready"] is False
         assert totals_of(plant)["received"] == 0
         assert "this machine's clock is wrong" in plant.output()
         site.clock.set(0)
         fleet_s = time.monotonic()
-        plant.wait_until(lambda: not is_said(), 60, "ready again")
+        plant.wait_until(lambda: not is_said(), "ready again")
         attack.note(f"took messages {time.monotonic() - fleet_s:.1f} s after the clock was right")
         fleet.stop()
         settle(plant, fleet.published)
@@ -177,7 +177,7 @@ def settle(plant: Plant, published: dict[str, int]) -> None:
         done = all(windowed.get(device, 0) >= count for device, count in published.items())
         return done and totals_of(plant)["stored"] >= expected
 
-    plant.wait_until(settled, 150, "settled", poll_s=0.5)
+    plant.wait_until(settled, "settled", timeout_s=150, poll_s=0.5)
 
 
 def account(plant: Plant) -> tuple[int, int]:

@@ -35,7 +35,9 @@ def test_garbage_of_one_device_stops_nobody_and_evicts_no_letter_of_another(
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_GATEWAY_LOG_MAX_MB=str(CAP_MB)) as plant:
         asyncio.run(_flood(plant.broker.port, flood))
         plant.wait_until(
-            lambda: _account(plant)["received"] == 640, 900, "the readings of the good device"
+            lambda: _account(plant)["received"] == 640,
+            "the readings of the good device",
+            timeout_s=900,
         )
         account = _account(plant)
         assert account["missing"] == 0
@@ -73,7 +75,7 @@ def test_every_deleted_dead_letter_is_counted(attack: Attack, tmp_path: Path) ->
             return greedy + int(_archive(plant)["evicted"])
 
         with suppress(AssertionError):  # reported below
-            plant.wait_until(lambda: explained() == flood, 900, "explained")
+            plant.wait_until(lambda: explained() == flood, "explained", timeout_s=900)
         archive = _archive(plant)
     attack.report(count=flood, lost=flood - greedy - archive["evicted"], unit="broken messages")
     assert archive["evicted_by"] == [["dead-letters", "g/greedy", archive["evicted"]]]

@@ -42,7 +42,9 @@ def _missing(plant: Plant, devices: NumberedDevices) -> int:
     A message that the log had, but had not confirmed, comes again and is a duplicate.
     """
     published = sum(devices.published.values())
-    plant.wait_until(lambda: _windowed(plant) >= published, 600, f"windowed {published:,}")
+    plant.wait_until(
+        lambda: _windowed(plant) >= published, f"windowed {published:,}", timeout_s=600
+    )
     unaccounted = sum(int(account["missing"]) for account in plant.accounts().values())
     return published - _windowed(plant) + unaccounted
 
@@ -67,10 +69,10 @@ def test_a_log_that_is_taken_away_is_noticed_and_loses_no_reading(
     with Plant(tmp_path, broker_kind="mosquitto", zoo=("har-wrist",)) as plant:
         devices = NumberedDevices(plant.broker.port, DEVICES)
         devices.start()
-        plant.wait_until(lambda: _received(plant) > 500, 60, "readings")
+        plant.wait_until(lambda: _received(plant) > 500, "readings")
         log = plant.state_dir / "log.db"
         aside = _take_away(log, how)
-        plant.wait_until(lambda: _unready(plant, f"{log} was {how}"), NOTICED_S, "told")
+        plant.wait_until(lambda: _unready(plant, f"{log} was {how}"), "told", timeout_s=NOTICED_S)
         told = plant.get("ready") or {}
         plant.stop_gateway()
         devices.stop()
@@ -115,10 +117,10 @@ def test_a_disk_that_is_full_holds_readings_back_until_there_is_space(
     with _small_disk(plant.state_dir), plant:
         devices = NumberedDevices(plant.broker.port, DEVICES)
         devices.start()
-        plant.wait_until(lambda: _received(plant) > 500, 60, "readings")
+        plant.wait_until(lambda: _received(plant) > 500, "readings")
         filler = plant.state_dir / "filler"
         _fill_disk(filler)
-        plant.wait_until(lambda: _unready(plant, "confirmed nothing"), NOTICED_S, "told")
+        plant.wait_until(lambda: _unready(plant, "confirmed nothing"), "told", timeout_s=NOTICED_S)
         told = plant.get("ready") or {}
         held_at = _received(plant)
         filler.unlink()

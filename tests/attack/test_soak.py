@@ -105,7 +105,9 @@ def catch_up(plant: Plant, readings: int) -> None:
     """
     now = -1
     while (before := now) < readings:
-        plant.wait_until(lambda: taken(plant) > before, STUCK_S, f"beyond {before} of {readings}")
+        plant.wait_until(
+            lambda: taken(plant) > before, f"beyond {before} of {readings}", timeout_s=STUCK_S
+        )
         now = taken(plant)
 
 

@@ -97,7 +97,9 @@ def _gateway_max(messages: int) -> dict[str, Any]:
         cpu = _cpu_seconds(process)
         started = time.perf_counter()
         _output(_load(plant.broker.port, messages, 10))
-        plant.wait_until(lambda: plant.totals().get("windowed", 0) >= messages * 10, 300, "done")
+        plant.wait_until(
+            lambda: plant.totals().get("windowed", 0) >= messages * 10, "done", timeout_s=300
+        )
         seconds = time.perf_counter() - started
         return {
             "messages": messages,

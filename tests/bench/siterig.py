@@ -100,13 +100,15 @@ class Rig:
         """Measure processes until `progress` is `target`, from `begins` or the first progress
         on."""
         begins = begins or progress
-        plant.wait_until(begins, _WAIT_S, f"at work ({what})", poll_s=0.05)
+        plant.wait_until(begins, f"at work ({what})", timeout_s=_WAIT_S, poll_s=0.05)
         measured = [psutil.Process(process.pid) for process in processes]
         kafka = psutil.Process(plant.kafka.pid)
         with self._profiled(what, measured):
             first = progress()
             started, cpu, kafka_cpu = time.perf_counter(), _cpu(measured), _cpu([kafka])
-            plant.wait_until(lambda: progress() >= target, _WAIT_S, f"done ({what})", poll_s=0.2)
+            plant.wait_until(
+                lambda: progress() >= target, f"done ({what})", timeout_s=_WAIT_S, poll_s=0.2
+            )
             last = progress()
             seconds = time.perf_counter() - started
             cpu, kafka_cpu = _cpu(measured) - cpu, _cpu([kafka]) - kafka_cpu

@@ -47,7 +47,9 @@ class BrokerPlant(Plant):
 
     def wait_ready(self, poll_s: float = 0.1) -> None:
         """Wait until `/ready` is 200."""
-        self.wait_until(lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready")
+        self.wait_until(
+            lambda: bool((self.get("ready") or {}).get("ready")), "ready", timeout_s=READY_S
+        )
 
     def problem(self, wanted: str = "", timeout_s: float = 60.0) -> str:
         """Return why the gateway is not ready; waits until the text contains `wanted`."""

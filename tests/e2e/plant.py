@@ -17,7 +17,8 @@ from typing import Any
 from ingest.mqtt.broker import LocalBroker
 from tests.fakes.ports import free_port
 
-READY_S = 60.0
+WAIT_S = 120.0
+"""Limit of a wait: it ends a test that hangs, and says nothing about speed."""
 
 
 class Plant:
@@ -92,7 +93,9 @@ class Plant:
 
     def wait_ready(self, poll_s: float = 0.1) -> None:
         self.wait_until(
-            lambda: bool((self.get("ready") or {}).get("ready")), READY_S, "ready", poll_s=poll_s
+            lambda: bool((self.get("ready") or {}).get("ready")),
+            "ready",
+            poll_s=poll_s,
         )
 
     def stop_gateway(self) -> int | None:
@@ -140,7 +143,12 @@ class Plant:
         }
 
     def wait_until(
-        self, holds: Callable[[], bool], timeout_s: float, what: str, *, poll_s: float = 0.1
+        self,
+        holds: Callable[[], bool],
+        what: str,
+        *,
+        timeout_s: float = WAIT_S,
+        poll_s: float = 0.1,
     ) -> None:
         """Wait for a condition; after the time limit, fail with the totals and the last output."""
         deadline = time.monotonic() + timeout_s

@@ -17,8 +17,8 @@ def settle(plant: SitePlant, fleet: ChaosDevices, timeout_s: float) -> None:
     )
     plant.wait_until(
         lambda: plant.count("activity", "probability") >= wanted,
-        timeout_s,
         f"{wanted} windows stored",
+        timeout_s=timeout_s,
         poll_s=1.0,
         may_end=True,
     )
@@ -46,7 +46,7 @@ def check_accounts(plant: SitePlant, fleet: ChaosDevices) -> None:
             for device, total in fleet.published.items()
         )
 
-    plant.wait_until(settled, 30, "accounts", may_end=True)
+    plant.wait_until(settled, "accounts", may_end=True)
     for (device, _), account in plant.accounts().items():
         total = fleet.published[device]
         again = account["duplicate"] + account["late"]

@@ -29,7 +29,8 @@ from ingest.childprocess import pause_child, tied_to_parent
 from pipeline.stores.influxclient import InfluxClient, InfluxConnection
 from tests.fakes.ports import free_port
 
-READY_S = 120.0
+WAIT_S = 120.0
+"""Limit of a wait: it ends a test that hangs, and says nothing about speed."""
 ORG, BUCKET = "kpstream", "kpstream"
 _ALL = 'from(bucket: "kpstream") |> range(start: 0, stop: 2100-01-01T00:00:00Z)'
 
@@ -207,19 +208,22 @@ class SitePlant:
             env["PYTHONPATH"] = str(self.repository)
         return env | self.env
 
-    def wait_ready(self, timeout_s: float = READY_S) -> None:
+    def wait_ready(self, timeout_s: float = WAIT_S) -> None:
         """Wait until every running process is ready."""
         running = [process for process in self.processes.values() if process.alive]
         self.wait_until(
-            lambda: all(process.is_ready for process in running), timeout_s, "ready", may_end=True
+            lambda: all(process.is_ready for process in running),
+            "ready",
+            timeout_s=timeout_s,
+            may_end=True,
         )
 
     def wait_until(
         self,
         holds: Callable[[], object],
-        timeout_s: float,
         what: str,
         *,
+        timeout_s: float = WAIT_S,
         poll_s: float = 0.2,
         may_end: bool = False,
     ) -> None:

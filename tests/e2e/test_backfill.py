@@ -25,14 +25,14 @@ def test_a_backfill_scores_late_readings_and_leaves_the_device_alone(tmp_path: P
         asyncio.run(_publish(plant.broker.port, OLD, LIVE))
         asyncio.run(_publish(plant.broker.port, 0, OLD))  # the outage's readings come at the end
         live = ("g", "press", "imu")
-        plant.wait_until(lambda: _of(plant, live, "late") == OLD, 60, "late")
+        plant.wait_until(lambda: _of(plant, live, "late") == OLD, "late")
         last = (LIVE - OLD - 128) // 64 + 1
-        plant.wait_until(lambda: _of(plant, live, "windows") == last, 60, "windowed")
+        plant.wait_until(lambda: _of(plant, live, "windows") == last, "windowed")
         before = dict(plant.accounts()[live])
         newest_ms = before["last_event_ms"]  # replay reads what the last checkpoint has saved
         log_path = plant.state_dir / "log.db"
         plant.wait_until(
-            lambda: read_progress(log_path, "kpstream").get(live) == newest_ms, 60, "saved"
+            lambda: read_progress(log_path, "kpstream").get(live) == newest_ms, "saved"
         )
         there = ["--state-dir", str(plant.state_dir), "--mqtt", f"127.0.0.1:{plant.broker.port}"]
         replay = ["replay", *there, "--late", "--all"]
@@ -42,11 +42,11 @@ def test_a_backfill_scores_late_readings_and_leaves_the_device_alone(tmp_path: P
         assert done.exit_code == 0, done.output
         own = ("g", "press.backfill-20250615T150640", "imu")
         windows = (OLD - 128) // 64 + 1
-        plant.wait_until(lambda: _of(plant, own, "windows") == windows, 60, "windowed")
+        plant.wait_until(lambda: _of(plant, own, "windows") == windows, "windowed")
         assert _of(plant, own, "windowed") == OLD
         again = CliRunner().invoke(dead_letters, [*replay, "--backfill"])
         assert again.exit_code == 0
-        plant.wait_until(lambda: _of(plant, own, "duplicate") == OLD, 60, "duplicates")
+        plant.wait_until(lambda: _of(plant, own, "duplicate") == OLD, "duplicates")
         assert plant.accounts()[live] == before
         totals = plant.totals()
         assert totals["missing"] == 0

@@ -68,8 +68,8 @@ def test_a_student_with_conditions_scores_a_replay_as_an_offline_evaluation(
         assert done.returncode == 0, done.stderr
         readings = sum(len(history.sensors) for history in histories)
         assert f"{readings} readings of {DEVICES} devices" in done.stdout
-        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 60, "windowed")
-        plant.wait_until(lambda: plant.totals().get("stored") == windows, 60, "stored")
+        plant.wait_until(lambda: plant.totals().get("windowed") == readings, "windowed")
+        plant.wait_until(lambda: plant.totals().get("stored") == windows, "stored")
         totals = plant.totals()
         assert (totals["late"], totals["dead_lettered"], totals["unscored"]) == (0, 0, 0)
         model = next(m for m in (plant.get("api/v1/models") or {})["models"] if m["name"] == NAME)

@@ -85,26 +85,25 @@ def test_a_label_names_what_resembles_it_until_it_is_revoked(tmp_path: Path) -> 
         ada, bob = Device(plant, "ada"), Device(plant, "bob")
         start, end = ada.move(6)
         bob.move(6)
-        plant.wait_until(lambda: bool(ada.newest() and bob.newest()), 20, "scored")
+        plant.wait_until(lambda: bool(ada.newest() and bob.newest()), "scored")
         was = ada.newest()
         given = Label("span-1", "span", start, end, "climbing", by="Ada", example="device")
         publish(plant, "labels/hall/ada/imu", encode_label(given))
-        plant.wait_until(lambda: ada.is_named("climbing"), 20, "named", poll_s=0)
+        plant.wait_until(lambda: ada.is_named("climbing"), "named", poll_s=0)
         assert not bob.is_named("climbing")
         health = plant.get("health") or {}
         assert health["parts"]["examples"] == {"labels": 1, "windows": 5, "without_effect": []}
         plant.kill_gateway()
         plant.start_gateway()
-        plant.wait_until(lambda: ada.is_named("climbing"), 20, "named after a kill", poll_s=0)
+        plant.wait_until(lambda: ada.is_named("climbing"), "named after a kill", poll_s=0)
         registry.publish(tmp_path / "student-9", stable=True)
         plant.wait_until(
             lambda: (
                 ((plant.get("api/v1/models") or {"models": [{}]})["models"][0]).get("version") == 2
             ),
-            20,
             "swapped",
         )
-        plant.wait_until(lambda: ada.is_named("climbing"), 20, "named by v2", poll_s=0)
+        plant.wait_until(lambda: ada.is_named("climbing"), "named by v2", poll_s=0)
         done = subprocess.run(
             [sys.executable, "-m", "deploy.cli", "examples", "--state-dir", str(plant.state_dir)],
             capture_output=True,
@@ -114,6 +113,6 @@ def test_a_label_names_what_resembles_it_until_it_is_revoked(tmp_path: Path) -> 
         assert "hall/ada/imu: climbing, 5 windows, for this device (label span-1)" in done.stdout
         revoked = Label("span-1", "span", start, end, "climbing", revoked=True)
         publish(plant, "labels/hall/ada/imu", encode_label(revoked))
-        plant.wait_until(lambda: not ada.is_named("climbing"), 20, "revoked", poll_s=0)
+        plant.wait_until(lambda: not ada.is_named("climbing"), "revoked", poll_s=0)
         assert (plant.get("health") or {})["parts"]["examples"]["labels"] == 0
         assert was != "climbing"

@@ -169,14 +169,14 @@ def _stream(folder: Path, recording: Recording) -> Stream:
     with Plant(folder, broker_kind="mosquitto", **settings) as plant:
         publishing = Replaying([recording], OPTIONS, plant.broker.port)
         publishing.start()
-        plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, 60, "third")
+        plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, "third")
         plant.kill_gateway()
         plant.start_gateway()
         report = publishing.result(60)
         assert report.complete
         assert report.duplicates > 0
-        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 60, "windowed")
-        plant.wait_until(lambda: _stored(plant) == points, 60, "stored")
+        plant.wait_until(lambda: plant.totals().get("windowed") == readings, "windowed")
+        plant.wait_until(lambda: _stored(plant) == points, "stored")
         totals = plant.totals()
         assert (totals["missing"], totals["dead_lettered"], totals["unscored"]) == (0, 0, 0)
         # A copy that the broker sends again is late when the windower has forgotten the reading.

@@ -87,7 +87,7 @@ def _run(folder: Path, *, garbage: bool) -> dict[tuple[str, int], tuple[object, 
                 and totals["stored"] == totals["scored"] == totals["windows"] == WINDOWS
             )
 
-        plant.wait_until(settled, 60, "settled")
+        plant.wait_until(settled, "settled")
         totals = plant.totals()
         assert (totals["missing"], totals["late"], totals["duplicate"]) == (0, 0, 0)
         assert plant.stop_gateway() == 0

@@ -48,20 +48,20 @@ def _outage_and_account(folder: Path, server: InfluxServer, client: InfluxClient
     with Plant(folder, broker_kind="mosquitto", **settings) as plant:
         fleet = NumberedDevices(plant.broker.port, devices=5)
         fleet.start()
-        plant.wait_until(lambda: count() > 20, 60, "the first scores in InfluxDB")
+        plant.wait_until(lambda: count() > 20, "the first scores in InfluxDB")
         server.kill()
         stored = plant.totals()["stored"]
-        plant.wait_until(lambda: plant.totals()["stored"] > stored + 40, 60, "scored without it")
+        plant.wait_until(lambda: plant.totals()["stored"] > stored + 40, "scored without it")
         parts = plant.get("health") or {}
         assert "cannot be reached" in parts["parts"]["store-influx"]
         server.start()
         fleet.stop()
         windows = sum((total - 128) // 64 + 1 for total in fleet.published.values())
-        plant.wait_until(lambda: count() == windows, 60, "everything in InfluxDB")
+        plant.wait_until(lambda: count() == windows, "everything in InfluxDB")
         totals = plant.totals()
         device = 'r._measurement == "device" and r._field == "windowed"'
         plant.wait_until(
-            lambda: sum(last(client, device).values()) == totals["windowed"], 30, "its account"
+            lambda: sum(last(client, device).values()) == totals["windowed"], "its account"
         )
         assert plant.stop_gateway() == 0
         results = ResultsFile(plant.results_path, read_only=True)

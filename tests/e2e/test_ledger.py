@@ -78,7 +78,7 @@ def _settle(plant: Plant, fleet: NumberedDevices) -> None:
 
     plant.wait_ready()
     try:
-        plant.wait_until(settled, 90, "settled", poll_s=0.5)
+        plant.wait_until(settled, "settled", poll_s=0.5)
     except AssertionError as exc:
         found = "\n".join(f"{key}: {account}" for key, account in plant.accounts().items())
         wanted = sum(map(_windows, fleet.published.values()))

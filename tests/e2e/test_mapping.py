@@ -73,9 +73,9 @@ def test_scores_of_mapped_devices_are_those_of_our_own_form(tmp_path: Path) -> N
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_INGEST_MAPPINGS=str(files)) as plant:
         asyncio.run(_publish(plant))
         total = 3 * len(DEVICES) * READINGS
-        plant.wait_until(lambda: plant.totals().get("windowed") == total, 40, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == total, "windowed")
         windows = 3 * len(DEVICES) * 3
-        plant.wait_until(lambda: len(_points(plant)) == windows, 30, "stored")
+        plant.wait_until(lambda: len(_points(plant)) == windows, "stored")
         totals = plant.totals()
         assert totals["dead_letters"] == {}
         assert (totals["missing"], totals["late"]) == (0, 0)
@@ -107,17 +107,17 @@ def test_a_file_is_mended_while_the_gateway_runs(tmp_path: Path) -> None:
     good = path.read_text()
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_INGEST_MAPPINGS=str(files)) as plant:
         path.write_text("this is not TOML")
-        plant.wait_until(lambda: "whole" in _mappings(plant)["faults"], 15, "the fault is told")
+        plant.wait_until(lambda: "whole" in _mappings(plant)["faults"], "the fault is told")
         asyncio.run(_publish_some(plant.broker.port, "tele", range(10)))
-        plant.wait_until(lambda: plant.totals().get("received") == 10, 15, "the former file works")
+        plant.wait_until(lambda: plant.totals().get("received") == 10, "the former file works")
         path.write_text(good.replace("tele/", "device/"))
         assert plant.process is not None
         plant.process.send_signal(signal.SIGHUP)
         plant.wait_until(
-            lambda: _mappings(plant)["in_force"]["whole"]["topics"] == ["device/+/IMU"], 15, "read"
+            lambda: _mappings(plant)["in_force"]["whole"]["topics"] == ["device/+/IMU"], "read"
         )
         asyncio.run(_publish_some(plant.broker.port, "device", range(10, 20)))
-        plant.wait_until(lambda: plant.totals().get("received") == 20, 15, "the new one, too")
+        plant.wait_until(lambda: plant.totals().get("received") == 20, "the new one, too")
         assert plant.totals()["dead_letters"] == {}
         assert plant.stop_gateway() == 0
 

@@ -79,7 +79,7 @@ def test_a_better_student_reaches_all_gateways_and_marks_the_boards(
             plants.append(stack.enter_context(plant))
             stack.enter_context(engines(plant, data_dir))
         for plant in plants:
-            plant.wait_until(lambda plant=plant: plant.totals()["stored"] > 0, 60, "scored")
+            plant.wait_until(lambda plant=plant: plant.totals()["stored"] > 0, "scored")
             assert running(plant)["version"] == 1
         stack.enter_context(controller(tmp_path, centre, plants[0], influx))
 
@@ -100,11 +100,11 @@ def test_a_better_student_reaches_all_gateways_and_marks_the_boards(
             assert release["state"] in ("running", "complete"), release["reason"]
             return bool(release["state"] == "complete")
 
-        plants[0].wait_until(is_complete, 180, "complete", poll_s=1.0)
+        plants[0].wait_until(is_complete, "complete", timeout_s=180, poll_s=1.0)
         assert sorted(steps) == steps
         assert set(steps) == {0, 1}
         for plant in plants:
-            plant.wait_until(lambda plant=plant: running(plant)["version"] == 2, 10, "v2")
+            plant.wait_until(lambda plant=plant: running(plant)["version"] == 2, "v2")
         listed = json.loads(command("centre", "--dir", centre, "gateways", "--json"))
         found = listed["gateways"] if isinstance(listed, dict) else listed
         assert {one["gateway"] for one in found} == {f"gw-{n}" for n in range(GATEWAYS)}
@@ -120,7 +120,7 @@ def test_a_better_student_reaches_all_gateways_and_marks_the_boards(
             frames = send_query(server.url, server.token, "kpstream", flux)
             return sum("v2" in text for text in texts(frames))
 
-        plants[0].wait_until(lambda: marks() >= GATEWAYS, 60, "marked on the boards", poll_s=1.0)
+        plants[0].wait_until(lambda: marks() >= GATEWAYS, "marked on the boards", poll_s=1.0)
         for plant in plants:
             totals = plant.totals()
             assert (totals["missing"], totals["unscored"]) == (0, 0)

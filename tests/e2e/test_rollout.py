@@ -41,29 +41,29 @@ def test_a_new_version_takes_over_without_losing_or_doubling_a_window(tmp_path: 
         registry = Registry(plant.state_dir / "registry")
         flow = Flow(plant.broker.port)
         flow.start()
-        plant.wait_until(lambda: plant.totals().get("scored", 0) > 20, 30, "scoring")
+        plant.wait_until(lambda: plant.totals().get("scored", 0) > 20, "scoring")
 
         candidate = tmp_path / "v2"
         write_artifact(candidate, draft_of(starter, version=2), starter.onnx_bytes)
         registry.publish(candidate, stable=True)
-        plant.wait_until(lambda: _model(plant)["version"] == 2, 15, "swapped")
+        plant.wait_until(lambda: _model(plant)["version"] == 2, "swapped")
 
         _damage(registry, starter, tmp_path)
-        plant.wait_until(lambda: _model(plant)["refused_version"] == 3, 15, "refused")
+        plant.wait_until(lambda: _model(plant)["refused_version"] == 3, "refused")
         assert "sha" in _model(plant)["refused_error"].lower()
         assert _model(plant)["version"] == 2
 
         _point_to_misfit(registry, starter, tmp_path)
-        plant.wait_until(lambda: _model(plant)["refused_version"] == 4, 15, "refused")
+        plant.wait_until(lambda: _model(plant)["refused_version"] == 4, "refused")
         assert "body_acc_x" in _model(plant)["refused_error"]
         assert _model(plant)["version"] == 2
 
         scored = plant.totals()["scored"]
-        plant.wait_until(lambda: plant.totals()["scored"] > scored + 20, 30, "scoring on")
+        plant.wait_until(lambda: plant.totals()["scored"] > scored + 20, "scoring on")
         published = flow.stop()
-        plant.wait_until(lambda: plant.totals()["windowed"] == published, 30, "windowed")
+        plant.wait_until(lambda: plant.totals()["windowed"] == published, "windowed")
         expected = flow.devices * ((published // flow.devices - 128) // 64 + 1)
-        plant.wait_until(lambda: plant.totals()["stored"] == expected, 30, "stored")
+        plant.wait_until(lambda: plant.totals()["stored"] == expected, "stored")
         assert plant.stop_gateway() == 0
 
     results = ResultsFile(plant.results_path, read_only=True)

@@ -47,24 +47,32 @@ def test_a_gateway_under_attack_scores_on_and_takes_the_next_release(tmp_path: P
 
             def scores_on() -> None:
                 scored = plant.totals().get("scored", 0)
-                plant.wait_until(lambda: plant.totals()["scored"] > scored, 240, "scoring on")
+                plant.wait_until(
+                    lambda: plant.totals()["scored"] > scored, "scoring on", timeout_s=240
+                )
 
             def endure(name: str, number: int) -> None:
                 attack = ATTACKS[name]
                 attack.do(world)
-                plant.wait_until(lambda: attack.words in rollout().get("detail", ""), 240, name)
+                plant.wait_until(
+                    lambda: attack.words in rollout().get("detail", ""), name, timeout_s=240
+                )
                 assert rollout()["centre"] == attack.state
                 assert any(attack.words in text for text in rollout()["notices"])
                 assert (plant.get("ready") or {})["ready"]
                 scores_on()
                 recover(world, attack, number)
-                plant.wait_until(lambda: follows(number), 240, f"following release {number}")
+                plant.wait_until(
+                    lambda: follows(number), f"following release {number}", timeout_s=240
+                )
 
             flow = Flow(plant.broker.port)
             flow.start()
-            plant.wait_until(lambda: follows(1), 240, "following release 1")
+            plant.wait_until(lambda: follows(1), "following release 1", timeout_s=240)
             for number, name in enumerate(TRIED, 10):
                 endure(name, number)
             published = flow.stop()
-            plant.wait_until(lambda: plant.totals()["windowed"] == published, 240, "windowed")
+            plant.wait_until(
+                lambda: plant.totals()["windowed"] == published, "windowed", timeout_s=240
+            )
             assert plant.stop_gateway() == 0

@@ -113,19 +113,19 @@ class World:
         def is_there() -> bool:
             return (self.phase(), self.state().get("version")) == (phase, version)
 
-        self.plant.wait_until(is_there, 60, f"{phase}, v{version}")
+        self.plant.wait_until(is_there, f"{phase}, v{version}")
 
     def assert_whole(self, flow: Flow) -> list[dict[str, Any]]:
         """Every window of every device has exactly one score."""
         sent = flow.stop()
         count = sum(sent.values())
-        self.plant.wait_until(lambda: self.plant.totals().get("windowed", 0) >= count, 60, "all in")
+        self.plant.wait_until(lambda: self.plant.totals().get("windowed", 0) >= count, "all in")
         expected = {
             (device, T0_MS + number * DT_MS + 1)  # a window is half-open
             for device, readings in sent.items()
             for number in range(3, readings)
         }
-        self.plant.wait_until(lambda: len(self.points()) == len(expected), 60, "all stored")
+        self.plant.wait_until(lambda: len(self.points()) == len(expected), "all stored")
         found = self.points()
         assert {(each["device"], each["end_ms"]) for each in found} == expected
         assert len(found) == len(expected)
@@ -194,11 +194,11 @@ class Flow(threading.Thread):
 
 def test_good_student_takes_over_and_a_bad_one_comes_back(tmp_path: Path) -> None:
     with world(tmp_path) as (at, flow):
-        at.plant.wait_until(lambda: at.plant.totals().get("scored", 0) > 50, 30, "scoring")
+        at.plant.wait_until(lambda: at.plant.totals().get("scored", 0) > 50, "scoring")
         at.release(1, at.student(2))
         at.until_phase("probation", 2)
         at.until_phase("champion", 2)
-        at.plant.wait_until(lambda: _reported(at).phase == "champion", 30, "reported")
+        at.plant.wait_until(lambda: _reported(at).phase == "champion", "reported")
         student = _reported(at)
         assert (student.version, student.release, student.candidate) == (2, 1, 2)
         assert student.evidence.windows > 100
@@ -209,7 +209,7 @@ def test_good_student_takes_over_and_a_bad_one_comes_back(tmp_path: Path) -> Non
         flow.is_trapped = True
         at.until_phase("failed", 2)
         assert at.registry.read_stable(NAME).version == 2  # type: ignore[union-attr]
-        at.plant.wait_until(lambda: _reported(at).phase == "failed", 30, "reported")
+        at.plant.wait_until(lambda: _reported(at).phase == "failed", "reported")
         assert "no finite score" in _reported(at).reason
         assert (at.plant.get("ready") or {})["ready"], "a rollout never makes a gateway unready"
         points = at.assert_whole(flow)
@@ -230,7 +230,7 @@ def test_killed_gateway_goes_on_where_it_was_and_goes_back_at_the_second_death(
     plan = PLAN.model_copy(update={"probation_seconds": 600})
     with world(tmp_path) as (at, flow):
         at.release(1, at.student(2), plan)
-        at.plant.wait_until(lambda: at.phase() == "shadow", 60, "shadow")
+        at.plant.wait_until(lambda: at.phase() == "shadow", "shadow")
         at.plant.kill_gateway()
         at.plant.start_gateway()
         at.until_phase("probation", 2)
@@ -250,12 +250,12 @@ def test_killed_gateway_goes_on_where_it_was_and_goes_back_at_the_second_death(
 def test_centre_that_is_gone_or_expired_changes_nothing(tmp_path: Path) -> None:
     with world(tmp_path) as (at, flow):
         hidden = at.centre.folder.repository.with_name("hidden")
-        at.plant.wait_until(lambda: _centre(at)["centre"] == "ok", 30, "seen")
+        at.plant.wait_until(lambda: _centre(at)["centre"] == "ok", "seen")
         at.centre.folder.repository.rename(hidden)
-        at.plant.wait_until(lambda: _centre(at)["centre"] == "away", 60, "away")
+        at.plant.wait_until(lambda: _centre(at)["centre"] == "away", "away")
         assert (at.plant.get("ready") or {})["ready"]
         hidden.rename(at.centre.folder.repository)
-        at.plant.wait_until(lambda: _centre(at)["centre"] == "ok", 60, "back")
+        at.plant.wait_until(lambda: _centre(at)["centre"] == "ok", "back")
         at.assert_whole(flow)
 
 

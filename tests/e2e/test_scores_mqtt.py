@@ -32,7 +32,7 @@ def test_a_gateway_publishes_each_score_and_takes_none_of_them_for_a_reading(
 
     with Plant(tmp_path, broker_kind="mosquitto", KPSTREAM_GATEWAY_SCORES_MQTT="true") as plant:
         found = heard(plant.broker, WINDOWS + 1, lambda: asyncio.run(publish(plant.broker.port)))
-        plant.wait_until(lambda: plant.totals()["stored"] == WINDOWS, 30, "stored")
+        plant.wait_until(lambda: plant.totals()["stored"] == WINDOWS, "stored")
         totals = plant.totals()
         assert (totals["messages_received"], totals["dead_letters"]) == (MESSAGES, {})
         parts = (plant.get("health") or {})["parts"]

@@ -43,12 +43,12 @@ def test_a_site_explains_its_scores(tmp_path: Path) -> None:
         first_ms = time.time_ns() // 1_000_000
         _send(plant, first_ms, [USUAL] * 6 + [WORN] * 6)
         windows = 12 - draft.window.length + 1
-        plant.wait_until(lambda: plant.count("rul", "rul") == windows, 60, "scores")
+        plant.wait_until(lambda: plant.count("rul", "rul") == windows, "scores")
         scores = {at: value for _, at, value in plant.values("rul", "rul")}
         alerts = {at for _, at, low in plant.values("rul", "rul_low") if low < CRITICAL_RUL}
         assert 2 <= len(alerts) < windows
         plant.wait_until(
-            lambda: plant.count("explanation", "channel") == len(alerts), 60, "explanations"
+            lambda: plant.count("explanation", "channel") == len(alerts), "explanations"
         )
         explained = {at for _, at, _ in plant.values("explanation", "channel")}
         newest = _explain(plant)

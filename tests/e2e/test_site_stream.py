@@ -77,7 +77,7 @@ def test_all_test_engines_and_people_end_in_influxdb_as_scored_offline(
         found = {(device, at): value for device, at, value in plant.values("activity", "activity")}
         sure = {(device, at): p for device, at, p in plant.values("activity", "probability")}
         readings = sum(len(recording.offsets_ms) for recording in (*engines, *people))
-        plant.wait_until(lambda: _accounted(plant) == readings, 30, "accounts")
+        plant.wait_until(lambda: _accounted(plant) == readings, "accounts")
         shares = [worker.get()["parts"]["line"]["scored"] for worker in plant.of("worker")]
 
     assert min(shares) > 10_000  # both have worked
@@ -122,7 +122,7 @@ def _stream(
     publishing = Replaying(recordings, options, plant.mosquitto.port)
     publishing.start()
     assert publishing.result(200).complete
-    plant.wait_until(lambda: plant.count(measurement, field) >= windows, 120, f"{windows} stored")
+    plant.wait_until(lambda: plant.count(measurement, field) >= windows, f"{windows} stored")
     assert plant.count(measurement, field) == windows
 
 

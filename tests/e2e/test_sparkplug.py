@@ -60,9 +60,9 @@ def test_scores_of_sparkplug_are_those_of_json(tmp_path: Path, qos: int) -> None
         restart = partial(_restart, plant, kill=qos == 1)
         asyncio.run(_publish(plant.broker.port, live, restart))
         total = 2 * len(DEVICES) * READINGS
-        plant.wait_until(lambda: plant.totals().get("windowed") == total, 30, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == total, "windowed")
         windows = 2 * len(DEVICES) * 3
-        plant.wait_until(lambda: len(_points(plant)) == windows, 30, "stored")
+        plant.wait_until(lambda: len(_points(plant)) == windows, "stored")
         totals = plant.totals()
         assert totals["dead_letters"] == {}
         assert (totals["missing"], totals["late"]) == (0, 0)

@@ -114,14 +114,16 @@ def _stream(
         publishing = Replaying(recordings, options, plant.broker.port)
         publishing.start()
         if killed:
-            plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, 90, "third")
+            plant.wait_until(lambda: plant.totals().get("windowed", 0) > readings // 3, "third")
             plant.kill_gateway()
             plant.start_gateway()
         report = publishing.result(180)
         assert report.complete
         assert (report.duplicates > 0) == (options.duplicates > 0)
-        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 200, "windowed")
-        plant.wait_until(lambda: _stored(plant, measurement) >= windows, 60, "stored")
+        plant.wait_until(
+            lambda: plant.totals().get("windowed") == readings, "windowed", timeout_s=200
+        )
+        plant.wait_until(lambda: _stored(plant, measurement) >= windows, "stored")
         totals = plant.totals()
         assert (totals["missing"], totals["dead_lettered"]) == (0, 0)
         # After a kill the broker sends a long backlog again: a copy of a reading that is older

@@ -23,7 +23,7 @@ def undisturbed(folder: Path, env: dict[str, str]) -> dict[str, dict[str, list[o
     with Plant(folder, **env) as plant:
         publish(plant.broker.port, messages({}, ALL))
         wanted = sum(WINDOWS.values())
-        plant.wait_until(lambda: plant.totals().get("stored", 0) >= wanted, 60, "stored")
+        plant.wait_until(lambda: plant.totals().get("stored", 0) >= wanted, "stored")
         assert plant.stop_gateway() == 0
     return points(plant.results_path)
 
@@ -48,12 +48,11 @@ def test_a_killed_gateway_of_an_older_revision_ends_with_the_points_of_an_undist
     assert 0 < len(before["rul"]) < WINDOWS["rul"]
     with plant:
         killed, readings = sum(KILLED.values()), sum(ALL.values())
-        plant.wait_until(lambda: plant.totals().get("windowed") == killed, 60, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == killed, "windowed")
         publish(plant.broker.port, messages(KILLED, ALL))
-        plant.wait_until(lambda: plant.totals().get("windowed") == readings, 60, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == readings, "windowed")
         plant.wait_until(
             lambda: sum(map(len, points(plant.results_path).values())) >= sum(WINDOWS.values()),
-            60,
             "stored",
         )
         totals, accounts = plant.totals(), plant.accounts()

@@ -159,4 +159,4 @@ async def test_broker_that_refuses_readings_is_not_ready() -> None:
         await until(lambda: "refuses the subscription 'sensors/#'" in str(bridge.health().error))
         assert not bridge.health().connected
         bridge.stop()
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)

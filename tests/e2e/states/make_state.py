@@ -96,19 +96,19 @@ def main(out: Path) -> None:
     with Plant(out / "undisturbed", **LONG) as plant:
         publish(plant.broker.port, messages({}, ALL))
         wanted = sum(WINDOWS.values())
-        plant.wait_until(lambda: plant.totals().get("stored", 0) >= wanted, 60, "stored")
+        plant.wait_until(lambda: plant.totals().get("stored", 0) >= wanted, "stored")
         plant.stop_gateway()
         expected = points(plant.results_path)
     (out / "expected.json").write_text(json.dumps(expected, indent=0, sort_keys=True) + "\n")
     with Plant(out / "killed", **LONG) as plant:
         publish(plant.broker.port, messages({}, SETTLED))
         settled = sum(SETTLED.values())
-        plant.wait_until(lambda: plant.totals().get("windowed") == settled, 60, "windowed")
+        plant.wait_until(lambda: plant.totals().get("windowed") == settled, "windowed")
         time.sleep(3)  # a checkpoint
         publish(plant.broker.port, messages(SETTLED, KILLED))
         killed = sum(KILLED.values())
         logged = "messages_logged"
-        plant.wait_until(lambda: plant.totals().get(logged, 0) >= killed, 60, "logged", poll_s=0.01)
+        plant.wait_until(lambda: plant.totals().get(logged, 0) >= killed, "logged", poll_s=0.01)
         plant.kill_gateway()
         with zipfile.ZipFile(out / "state.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
             for path in sorted(plant.state_dir.rglob("*")):
