@@ -159,7 +159,8 @@ def open_tls(
         files: Files for TLS.
         timeout_s: Limit for the TCP connection, seconds.
         handshake_s: Limit for an answer in the handshake, seconds; None: as `timeout_s`.
-        on_socket: Called with each socket before it connects; `shutdown` ends the attempt.
+        on_socket: Called with each socket before it connects, and with that of TLS before it
+            shakes hands. `socket.socket.shutdown` of the last one ends the attempt.
 
     Raises:
         TlsSilent: The server has not answered in the handshake.
@@ -170,17 +171,24 @@ def open_tls(
     limit_s = timeout_s if handshake_s is None else handshake_s
     plain = open_tcp(host, port, timeout_s, on_socket)
     where = f"{host}:{port}"
+    line: socket.socket = plain
     try:
         plain.settimeout(limit_s)
-        return context.wrap_socket(plain, server_hostname=host)
+        line = wrapped = context.wrap_socket(
+            plain, server_hostname=host, do_handshake_on_connect=False
+        )
+        if on_socket is not None:  # the wrapped socket has taken the descriptor of the plain one
+            on_socket(wrapped)
+        wrapped.do_handshake()
     except TimeoutError as exc:
-        plain.close()
+        line.close()
         message = f"{where} has not answered our TLS handshake for {limit_s:g} s"
         raise TlsSilent(message) from exc
     except OSError as exc:
-        plain.close()
+        line.close()
         advice = tls_advice(exc, where, files) or _cut(where, files, _plain(exc))
         raise TlsError(advice) from exc
+    return wrapped
 
 
 def probe_tls(host: str, port: int, files: TlsFiles | None, settings: str = "") -> str | None:

@@ -57,7 +57,8 @@ class Client(paho.Client):
         """End a TCP connection or a TLS handshake that is under way in another thread."""
         if self.opening is not None:
             with suppress(OSError):
-                self.opening.shutdown(socket.SHUT_RDWR)
+                # Not the method of an SSLSocket, which takes away what its handshake works on.
+                socket.socket.shutdown(self.opening, socket.SHUT_RDWR)
 
     def note_received(self) -> None:
         """Note that bytes came. Without it, a PINGRESP behind a large message comes too late."""

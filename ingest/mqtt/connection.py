@@ -275,8 +275,9 @@ class Connection:
         self._closing.set()
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})  # a caller's own time limit still ends this
+            if not self._task.cancelled():
+                self._task.result()
         self._close("stopped")
 
     # -- requests ---------------------------------------------------------------------------
