@@ -41,7 +41,7 @@ async def running(port: int, log: FakeLog, **settings: Any) -> AsyncIterator[Bri
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

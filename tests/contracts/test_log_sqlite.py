@@ -122,7 +122,7 @@ async def test_a_crashed_app_stops_without_waiting_and_commits_nothing_unacked(
         held[0].ack()
         held[1].ack()
         await app.crash(RuntimeError("the results store is gone for good"))
-        await asyncio.wait_for(app.stop(), 30)
+        await asyncio.wait_for(app.stop(), 120)
     assert committed_in(names, names.group) == 2
     app, _, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -154,13 +154,13 @@ async def test_an_abandoned_app_stops_at_once_and_its_records_are_redelivered(
         stopping = asyncio.ensure_future(app.stop())
         assert not (await asyncio.wait({stopping}, timeout=0.3))[0]  # it waits for the acks
         app.consumer.abandon()
-        await asyncio.wait_for(stopping, 30)
+        await asyncio.wait_for(stopping, 120)
     assert committed_in(names, names.group) is None
     app, taken = stuck(names)
     async with start(app):
         await wait(lambda: taken)
         app.consumer.abandon()  # before the stop, too
-        await asyncio.wait_for(app.stop(), 30)
+        await asyncio.wait_for(app.stop(), 120)
     assert committed_in(names, names.group) is None
     app, _, held = holder(names, stream_wait_empty=False)
     async with start(app):
@@ -180,7 +180,7 @@ async def test_an_abandoned_app_commits_no_ack_that_comes_later(
         app.consumer.abandon()
         held[1].ack()
         assert not await app.consumer.commit()
-        await asyncio.wait_for(app.stop(), 30)
+        await asyncio.wait_for(app.stop(), 120)
     assert committed_in(names, names.group) == 1
 
 
@@ -284,7 +284,7 @@ async def test_a_failing_log_stops_the_app_and_nothing_more_is_committed(
             await sent
         await wait(lambda: app.crashed)
         held[0].ack()
-        await asyncio.wait_for(app.stop(), 30)
+        await asyncio.wait_for(app.stop(), 120)
     log._writer.failure = None
     log.close()
     assert committed_in(names, names.group) is None

@@ -84,9 +84,9 @@ def test_every_end_of_the_demo_ends_its_children(
         _wait(lambda: len(process.children(recursive=True)) >= children, demo)
         started = process.children(recursive=True)
         demo.send_signal(number)
-        code = demo.wait(10)
+        code = demo.wait(120)
         assert code != 0 or children == 3
-        assert not psutil.wait_procs(started, timeout=10)[1]
+        assert not psutil.wait_procs(started, timeout=120)[1]
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_an_unavailable_server_is_reported_and_awaited_without_loss(tmp_path: Pa
         plant.wait_until(lambda: scored(plant) >= before + DEVICES, "scoring goes on")
         assert all(worker.is_ready for worker in plant.of("worker"))
         plant.influx.start()
-        plant.wait_ready(60)
+        plant.wait_ready()
 
         # Kafka is down: every process waits and reports it, none ends; the bridge may even be
         # killed.

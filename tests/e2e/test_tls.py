@@ -128,10 +128,10 @@ def readings(start: int, count: int) -> bytes:
 async def publish(endpoint: Endpoint, topic: str) -> tuple[int, int]:
     """Publish all readings, ten a message; returns the numbers confirmed and refused."""
     async with Publisher(endpoint) as publisher:
-        await asyncio.wait_for(publisher.connection.connected.wait(), 30)
+        await asyncio.wait_for(publisher.connection.connected.wait(), 120)
         for start in range(0, READINGS, 10):
             await publisher.publish(topic, readings(start, 10))
-        await asyncio.wait_for(publisher.flush(), 30)
+        await asyncio.wait_for(publisher.flush(), 120)
         return publisher.confirmed_total, publisher.refused_total
 
 

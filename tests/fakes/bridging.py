@@ -27,4 +27,4 @@ async def running_bridge(bridge: Bridge, *ends: type[BaseException]) -> AsyncIte
     finally:
         bridge.stop()
         with suppress(*ends):
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 50)  # less than the longest beat

@@ -85,7 +85,7 @@ class Browser:
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
-        answer = await asyncio.wait_for(self._answers[number], 30)
+        answer = await asyncio.wait_for(self._answers[number], 120)
         del self._answers[number]
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")

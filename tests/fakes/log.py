@@ -65,8 +65,8 @@ class FakeLog:
         return [decode_dead_letter(r.value) for r in self.records if r.topic == DEAD_LETTERS]
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    """Wait until `condition` holds; fail after the deadline."""
+async def until(condition: Callable[[], object], timeout_s: float = 120.0) -> None:
+    """Wait until `condition` holds; the limit ends a test that hangs, and asserts no speed."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while not condition():

@@ -106,7 +106,7 @@ async def running(
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
 
 
 async def test_acknowledges_when_the_memory_is_kept_which_is_when_the_log_has_confirmed() -> None:
@@ -239,7 +239,7 @@ async def test_a_host_that_may_not_retain_says_so_and_the_readings_flow() -> Non
         await broker.drop()
         await until(lambda: len(broker.connects) == 3 and broker.ready)
         bridge.stop()  # the farewell is refused, which must not stop the stop
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
 
 
 async def test_two_formats_each_get_their_own_messages_and_keep_their_own_memory() -> None:
@@ -255,7 +255,7 @@ async def test_two_formats_each_get_their_own_messages_and_keep_their_own_memory
         broker.publish(3, "sensors/s/fan/imu", body(7.0))
         await until(lambda: broker.acks == [1, 2, 3])
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
     assert (one.taken, other.taken) == (1, 1)
     assert set(one.kept) == set(other.kept) == {1}
     assert [log.numbers(device) for device in ("press", "pump", "fan")] == [[5.0], [6.0], [7.0]]

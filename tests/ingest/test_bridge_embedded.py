@@ -43,5 +43,5 @@ async def test_messages_go_from_device_to_log(broker: LocalBroker) -> None:
         expected = [n for n in range(1, 301) if n % 3 == device]
         assert log.numbers(f"press-{device}") == expected
     bridge.stop()
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 120)
     assert bridge.unconfirmed == 0

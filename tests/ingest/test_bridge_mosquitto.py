@@ -16,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest.bridge import Bridge
+from ingest.errors import LogUnavailable
 from ingest.mqtt.broker import LocalBroker
 from ingest.mqtt.endpoint import Endpoint
 from ingest.mqtt.publisher import Publisher
@@ -41,7 +42,7 @@ async def running(broker: LocalBroker, log: FakeLog, **settings: Any) -> AsyncIt
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
 
 
 def publisher(broker: LocalBroker, **options: Any) -> Publisher:
@@ -92,7 +93,7 @@ async def test_a_broker_that_allows_20_in_flight_never_waits_for_a_beat(tmp_path
     with broker_that_allows_20(tmp_path) as broker:
         async with running(broker, log, **settings), publisher(broker) as devices:
             await publish(devices, 1, 600, devices=10)
-            await until(lambda: len(log.numbers()) >= 560)
+            await until(lambda: len(log.numbers()) >= 560, 50)
             assert log.appends <= 560 / 15
 
 
@@ -130,15 +131,15 @@ async def test_killed_bridge_loses_nothing(broker: LocalBroker, tmp_path: Path) 
             while not lines():
                 await publish(devices, 0, 0, devices=5)
                 await asyncio.sleep(0.05)
-            publishing = asyncio.ensure_future(publish(devices, 1, 2000, devices=5))
-            for _ in range(3):
+            for first in (1, 701, 1401):  # each kill has messages of its own to interrupt
                 seen = len(lines())
+                publishing = asyncio.ensure_future(publish(devices, first, first + 699, devices=5))
                 await until(lambda seen=seen: len(lines()) >= seen + 100)
                 process.kill()
                 process.wait()
                 process = subprocess.Popen(command)
-            await publishing
-        await until(lambda: {int(x.split()[1]) for x in lines()} >= set(range(1, 2001)), 30)
+                await publishing
+        await until(lambda: {int(x.split()[1]) for x in lines()} >= set(range(1, 2101)))
         for device in range(5):
             numbers = [int(x.split()[1]) for x in lines() if x.startswith(f"press-{device} ")]
             first_times = list(dict.fromkeys(n for n in numbers if n))
@@ -158,8 +159,8 @@ async def test_bridge_that_gave_up_gets_everything_the_next_time(broker: LocalBr
     )
     async with publisher(broker) as devices:
         await publish(devices, 1, 500)
-    await asyncio.wait({first}, timeout=10)
-    assert first.exception() is not None
+    with pytest.raises(LogUnavailable):
+        await asyncio.wait_for(first, 120)
     log.failures_left = 0
     async with running(broker, log) as second:
         await until(lambda: second.counters.logged_total == 500)
@@ -215,7 +216,7 @@ async def test_message_that_paho_cannot_parse_does_not_stop_the_bridge(broker: L
                 properties = Properties(PacketTypes.PUBLISH)
                 properties.UserProperty = ("a\ufeff", "b")
                 topic = "sensors/plant/press-0/engine"
-                client.publish(topic, body(number), 1, properties=properties).wait_for_publish(5)
+                client.publish(topic, body(number), 1, properties=properties).wait_for_publish(60)
             client.disconnect()
             client.loop_stop()
 

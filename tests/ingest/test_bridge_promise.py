@@ -41,7 +41,7 @@ async def running(
         yield bridge
     finally:
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -160,4 +160,4 @@ async def test_mosquitto_announces_its_limits_and_we_keep_to_them(tmp_path: Path
             with pytest.raises(MqttError, match="takes QoS 0 at most"):
                 await publisher.publish(TOPIC, body(1))
         bridge.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 120)

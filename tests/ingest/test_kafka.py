@@ -48,7 +48,7 @@ async def test_appends_in_order_to_the_partition_that_was_decided(cluster: Any) 
     )
     await consumer.start()
     try:
-        found = [await asyncio.wait_for(consumer.getone(), 30) for _ in range(101)]
+        found = [await asyncio.wait_for(consumer.getone(), 120) for _ in range(101)]
     finally:
         await consumer.stop()
     for partition in range(4):

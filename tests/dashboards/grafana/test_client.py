@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -200,9 +200,11 @@ def test_a_grafana_that_does_not_answer_is_unavailable_after_the_timeout(
     grafana: FakeGrafana,
 ) -> None:
     client = GrafanaClient(grafana.url, SecretStr(TOKEN), timeout_s=0.1)
-    grafana.before = lambda _request: time.sleep(0.5)
+    may_answer = threading.Event()
+    grafana.before = lambda _request: may_answer.wait(60)
     with pytest.raises(GrafanaUnavailable, match="Timeout"):
         client.folder("f")
+    may_answer.set()
     client.close()
 
 

@@ -250,7 +250,7 @@ def test_a_signal_ends_a_replay_that_the_broker_leaves_unanswered(
             )
             await until(lambda: len(broker.received) == 4)
             process.send_signal(number)
-            output, _ = await asyncio.wait_for(process.communicate(), 30)
+            output, _ = await asyncio.wait_for(process.communicate(), 120)
             return output.decode(), process.returncode
 
     output, code = asyncio.run(replayed())

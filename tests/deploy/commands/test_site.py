@@ -84,7 +84,7 @@ def test_down_where_nothing_runs_is_fine_and_ends_what_a_killed_site_left(tmp_pa
         done = site("down", "--state-dir", tmp_path)
         assert done.exit_code == 0
         assert f"worker-1 (pid {left.pid}) is left over" in done.output
-        assert left.wait(10) == -signal.SIGKILL
+        assert left.wait(120) == -signal.SIGKILL
     finally:
         left.kill()
         left.wait()

@@ -233,7 +233,7 @@ def sshd(tmp_path: Path) -> Iterator[Path]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while "listening" not in (folder / "log").read_text():
                 assert server.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < deadline

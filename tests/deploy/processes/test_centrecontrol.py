@@ -80,7 +80,7 @@ class Places:
         for topic, payload in messages:
             done = asyncio.Event()
             connection.publish(topic, payload, retain=True)
-            await asyncio.wait_for(done.wait(), 30)
+            await asyncio.wait_for(done.wait(), 120)
         await connection.stop()
 
     async def report(self, name: str, standing: str, sent_s: int = NOW_S - 9) -> None:

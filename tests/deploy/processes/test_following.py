@@ -41,7 +41,7 @@ def started(made: Gateway, look: Callable[[Following], bool]) -> None:
         assert following is not None
         await made.start()
         try:
-            for _ in range(200):
+            for _ in range(1200):
                 if look(following):
                     return
                 await asyncio.sleep(0.1)
@@ -86,7 +86,7 @@ def test_state_goes_into_the_log_for_influxdb(tmp_path: Path) -> None:
         assert following is not None
         made.models.poll()
         running = asyncio.ensure_future(following.run(append))
-        for _ in range(200):
+        for _ in range(2400):
             await asyncio.sleep(0.05)
             if lines:
                 break

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, sys, time
 from pathlib import Path
 from deploy.processes.memory import return_memory, set_up_allocator
 
@@ -25,7 +25,9 @@ async def main():
     blocks.clear()
     if sys.argv[1] == "returned":
         returning = asyncio.create_task(return_memory(0.05))
-        await asyncio.sleep(0.5)
+        deadline = time.monotonic() + 30
+        while resident_kb() - before > (full - before) / 5 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
         returning.cancel()
     print(full - before, resident_kb() - before, len(kept))
 

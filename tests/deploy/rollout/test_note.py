@@ -31,7 +31,7 @@ async def read_note(port: int) -> bytes:
     )
     connection.start()
     try:
-        return await asyncio.wait_for(notes.get(), 30)
+        return await asyncio.wait_for(notes.get(), 120)
     finally:
         await connection.stop()
 

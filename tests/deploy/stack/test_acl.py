@@ -135,10 +135,10 @@ class Reader:
 async def publish(endpoint: Endpoint, *topics: str, payload: bytes = b"1") -> int:
     """Publish on each topic and return the number of refusals."""
     async with Publisher(endpoint) as publisher:
-        await asyncio.wait_for(publisher.connection.connected.wait(), 30)
+        await asyncio.wait_for(publisher.connection.connected.wait(), 120)
         for topic in topics:
             await publisher.publish(topic, payload)
-        await asyncio.wait_for(publisher.flush(), 30)
+        await asyncio.wait_for(publisher.flush(), 120)
         assert publisher.confirmed_total + publisher.refused_total == len(topics)
         return publisher.refused_total
 
@@ -247,7 +247,7 @@ async def test_a_last_will_does_not_bypass_the_access_list(secured: SecuredBroke
         await until(lambda: bridge.got)
         assert bridge.got == [(MINE, b"will")]
         async with Publisher(secured.service("operator")) as operator:
-            await asyncio.wait_for(operator.connection.connected.wait(), 30)
+            await asyncio.wait_for(operator.connection.connected.wait(), 120)
             operator.connection.publish(MINE, b"", retain=True)  # the will was retained
             await until(lambda: len(bridge.got) == 2)
 
@@ -385,13 +385,13 @@ async def test_a_stolen_device_is_shut_out_while_it_is_connected(
             Publisher(secured.device(ME)) as thief,
         ):
             await thief.publish(MINE, b"before")
-            await asyncio.wait_for(thief.flush(), 30)
+            await asyncio.wait_for(thief.flush(), 120)
             (tmp_path / DEVICES_ACL).write_text(devices_acl(nodes=[NODE, ME], denied=[ME]))
             assert secured.broker.pid is not None
             os.kill(secured.broker.pid, signal.SIGHUP)
             while thief.refused_total == 0:
                 await thief.publish(MINE, b"after")
-                await asyncio.wait_for(thief.flush(), 30)
+                await asyncio.wait_for(thief.flush(), 120)
             assert await publish(secured.device(ME), MINE) == 1
             assert await publish(secured.device(OTHER), THEIRS) == 0
             await until(lambda: (THEIRS, b"1") in bridge.got)

@@ -185,6 +185,6 @@ def test_no_tool_outlives_an_installation_that_is_stopped(tools: Path, tmp_path:
         time.sleep(0.02)
     tool = int((tmp_path / "pid").read_text())
     process.terminate()
-    assert process.wait(10) == 143
+    assert process.wait(120) == 143
     assert list((tmp_path / "work").iterdir()) == []
     assert not Path(f"/proc/{tool}").exists() or "Z" in Path(f"/proc/{tool}/stat").read_text()

@@ -39,7 +39,7 @@ async def reporting(broker: LocalBroker, notes: list[bytes]) -> AsyncIterator[Re
         await reporter.stop()
 
 
-async def until(is_true: Callable[[], bool], reporter: Reporter, seconds: float = 20) -> None:
+async def until(is_true: Callable[[], bool], reporter: Reporter, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline
@@ -48,7 +48,7 @@ async def until(is_true: Callable[[], bool], reporter: Reporter, seconds: float 
 
 
 def retained(broker: LocalBroker) -> bytes:
-    command = ["mosquitto_sub", "-p", str(broker.port), "-t", TOPIC, "-C", "1", "-W", "5", "-N"]
+    command = ["mosquitto_sub", "-p", str(broker.port), "-t", TOPIC, "-C", "1", "-W", "60", "-N"]
     return subprocess.run(command, capture_output=True, check=False).stdout
 
 

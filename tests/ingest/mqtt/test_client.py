@@ -49,7 +49,7 @@ async def test_no_more_are_in_flight_than_the_broker_takes_also_after_a_reconnec
             assert numbers(broker)[20:] == [10, 11, 12]  # the earliest unconfirmed ones, again
             broker.confirms = True
             broker.confirm_all()
-            await asyncio.wait_for(publisher.flush(), 30)
+            await asyncio.wait_for(publisher.flush(), 120)
             assert numbers(broker)[20:] == list(range(10, 300))
             assert broker.most_unconfirmed == 10
             assert publisher.confirmed_total == 300
@@ -76,7 +76,7 @@ async def test_what_a_reconnect_no_longer_allows_is_refused_once_and_not_sent_fo
             broker.announce(maximum_packet_size=100)
             broker.confirms = True
             await broker.drop()
-            await asyncio.wait_for(publisher.flush(), 30)
+            await asyncio.wait_for(publisher.flush(), 120)
             assert broker.received[2:] == [b"y"]
             assert (publisher.confirmed_total, publisher.refused_total) == (1, 1)
             with pytest.raises(MqttError, match="at most 100 bytes"):
@@ -197,7 +197,7 @@ async def test_a_device_never_gives_up_and_progress_is_no_failure() -> None:
                 await broker.drop()
             assert publisher.failure is None
             broker.confirms = True
-            await asyncio.wait_for(publisher.flush(), 30)
+            await asyncio.wait_for(publisher.flush(), 120)
 
 
 class FilterMemory:

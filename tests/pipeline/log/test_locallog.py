@@ -112,7 +112,7 @@ def test_a_listener_hears_of_durable_records_and_wakes_an_event_loop(log: Sqlite
         heard: asyncio.Future[Any] = loop.create_future()
         remove = log.add_listener(heard.set_result)
         log.append([NewRecord("t", b"1")])
-        changed = await asyncio.wait_for(heard, 30)
+        changed = await asyncio.wait_for(heard, 120)
         assert log.end_offset("t", 0) == 1
         remove()
         await log.in_loop(log.append([NewRecord("t", b"2")]))  # a second call would fail the future

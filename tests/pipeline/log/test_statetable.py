@@ -83,7 +83,7 @@ async def test_rows_wait_for_room_in_a_full_log_until_the_app_stops(tmp_path: Pa
         await asyncio.sleep(0.1)
         assert not writing.done()
         await found.write([(0, "s/d/x", None)])
-        await asyncio.wait_for(writing, 10)
+        await asyncio.wait_for(writing, 120)
         stops = True
         with pytest.raises(LogFull):
             await found.write([(0, "s/f/x", bytes(150_000))])

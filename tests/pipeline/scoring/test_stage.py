@@ -145,7 +145,7 @@ async def running(log: FakeLog, table: FakeTable, **changes: Any) -> AsyncIterat
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.002)

@@ -68,7 +68,7 @@ class FakeLines:
 
     def writing(self, lines: Sequence[str]) -> Callable[[], list[RefusedLine]]:
         def write() -> list[RefusedLine]:
-            assert self.gate.wait(20)
+            assert self.gate.wait(120)
             if self.failures:
                 raise self.failures.pop(0)
             self.batches.append(len(lines))
@@ -189,7 +189,7 @@ async def test_batches_are_small_without_a_backlog_and_large_with_one() -> None:
 
 async def test_records_that_arrive_together_are_one_write() -> None:
     sink = FakeLines()
-    async with store_in(sink, linger_ms=200) as store:
+    async with store_in(sink, linger_ms=2000) as store:
         for n in range(5):
             await store.offer(encode_records([score(n)]))
             await asyncio.sleep(0.01)
@@ -402,14 +402,14 @@ async def test_labels_reach_every_sink_and_a_flawed_one_is_a_dead_letter(
 
 async def test_a_lone_record_waits_for_a_fifth_of_the_time_and_a_stream_of_them_for_all() -> None:
     sink = FakeLines()
-    async with store_in(sink, linger_ms=1500) as store:
+    async with store_in(sink, linger_ms=4000) as store:
         started = time.monotonic()
         await store.offer(encode_records([score(0)]))
         await until(lambda: sink.batches == [1])
-        assert 0.3 <= time.monotonic() - started < 1.4
+        assert 0.8 <= time.monotonic() - started < 3.9
         for n in range(12):
             await store.offer(encode_records([score(n)]))
             await asyncio.sleep(0.02)
         await until(lambda: len(store.acked) == 13)
-        assert time.monotonic() - started >= 1.5, "two writes are that far apart"
+        assert time.monotonic() - started >= 4, "two writes are that far apart"
         assert len(sink.batches) == 2

@@ -142,7 +142,7 @@ async def rig_on(kafka: KafkaServer, folder: Path) -> AsyncIterator[StoreRig]:
     finally:
         for store in line.stores:
             if not store.app.should_stop:
-                await asyncio.wait_for(store.stop(), 20)
+                await asyncio.wait_for(store.stop(), 120)
         await producer.stop()
 
 
@@ -179,7 +179,7 @@ async def test_stores_join_and_leave_while_the_sink_is_available_or_not(
         await line.write(400)
         await until(lambda: line.all_stored, 60)
         await line.settle()
-        await asyncio.wait_for(one.stop(), 20)
+        await asyncio.wait_for(one.stop(), 120)
         await line.write(400)
         await until(lambda: line.all_stored, 60)
         await line.settle()
@@ -197,7 +197,7 @@ async def test_a_store_that_stops_while_the_sink_is_unavailable_leaves_the_rest_
         line.sink.away = True
         await line.write(200)
         await until(lambda: store.stage.is_away, 60)
-        await asyncio.wait_for(store.stop(), 15)
+        await asyncio.wait_for(store.stop(), 120)
         assert await line.committed() == 200, "the last ones are not committed"
         line.sink.away = False
         await line.store()
