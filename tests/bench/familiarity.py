@@ -32,7 +32,9 @@ from models.session import MAX_BATCH, Student
 from models.tasks.quality import GOOD
 from models.tasks.rul import MAX_RUL, RulScores, rmse
 from pipeline.scoring.quality import QualityCheck
+from tests.bench.familiarityjoined import measure_joined, share_interval
 from tests.bench.familiarityreport import (
+    JOINED,
     LEFT_OUT,
     LIVES,
     RESULTS,
@@ -47,9 +49,9 @@ from training.datasets.contract import DataSet
 from training.recipes import Recipe, shipped_recipe
 from training.starters.latency import measure_latency
 from training.students.conditions import fit_conditions
-from training.uncertainty.calibration import group_weights, interval_ends, weighted_quantile
+from training.uncertainty.calibration import interval_ends
 from training.uncertainty.familiarity import (
-    REJECTS,
+    fit_limit,
     fit_stage_distance,
     measure_stage_distances,
 )
@@ -57,7 +59,6 @@ from training.windows import WindowSet, hold_out_groups
 
 SEEDS = (0, 1, 2)
 SCRATCH = Path("runs/familiarity")
-_DRAWS = 1000
 _LAST_CYCLES = 30
 
 
@@ -187,7 +188,7 @@ def _row(student: Student, windows: WindowSet) -> dict[str, Any]:
         "windows": len(windows),
         "engines": len(np.unique(windows.groups)),
         "flagged": float(lost.mean()),
-        "flagged_95": _interval(lost, windows.groups),
+        "flagged_95": share_interval(lost, windows.groups),
         "flagged_by_range": float(ranged.mean()),
         "rmse": rmse(truth, scores.rul),
         "rmse_not_flagged": rmse(truth[~lost], scores.rul[~lost]) if not lost.all() else None,
@@ -206,15 +207,6 @@ def _row(student: Student, windows: WindowSet) -> dict[str, Any]:
 
 def _by_engine(lost: NDArray[np.bool_], windows: WindowSet) -> list[float]:
     return [float(lost[windows.groups == engine].mean()) for engine in np.unique(windows.groups)]
-
-
-def _interval(lost: NDArray[np.bool_], groups: NDArray[np.int64]) -> list[float]:
-    """95 % interval of a share of windows: engines are drawn with replacement."""
-    _, members = np.unique(groups, return_inverse=True)
-    hits, counts = np.bincount(members, lost), np.bincount(members)
-    drawn = np.random.default_rng(0).integers(0, len(counts), (_DRAWS, len(counts)))
-    shares = hits[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return [float(value) for value in np.quantile(shares, [0.025, 0.975])]
 
 
 def _boosted(case: Case, recipe: Recipe) -> dict[str, float]:
@@ -282,11 +274,10 @@ def leave_one_condition_out(path: Path) -> dict[str, Any]:
             measure_stage_distances(student, distance, torch.from_numpy(part.windows))
             for part in parts
         )
-        weights = group_weights(parts[0].groups)
-        limit = weighted_quantile(limiting.astype(np.float64), weights, 1 - REJECTS)
+        limit = fit_limit(limiting, parts[0].groups)
         rows[str(left_out)] = {
             "own_flagged": float((own > limit).mean()),
-            "own_95": _interval(own > limit, parts[1].groups),
+            "own_95": share_interval(own > limit, parts[1].groups),
             "new_flagged": float((new > limit).mean()),
             "new_windows": len(new),
         }
@@ -312,6 +303,8 @@ def main(arguments: list[str]) -> None:
             rows = leave_one_condition_out(path)
             line = {"config": LEFT_OUT, "case": LEFT_OUT, "rows": rows}
             append_line(RESULTS, _rounded(line))
+        if JOINED not in done:
+            append_line(RESULTS, _rounded(measure_joined(path)))
         cases = read_cases(path)
         for seed in SEEDS:
             for case in cases:

@@ -13,6 +13,7 @@ from training.bench.stats import Line, interval_95
 RESULTS = Path("docs/results/familiarity.jsonl")
 PAGE = RESULTS.with_suffix(".md")
 LEFT_OUT = "FD002, one altitude left out"
+JOINED = "four sets joined"
 LIVES = (0, 10, 25, 50, 80, 125, 126)
 """Edges of the parts of life in the table by remaining life; 125 is the plateau."""
 
@@ -22,13 +23,15 @@ def write_report(lines: Sequence[Line], page: Path = PAGE) -> None:
     cases: dict[str, list[Line]] = {}
     for line in lines:
         cases.setdefault(line["case"], []).append(line)
-    left_out = cases.pop(LEFT_OUT, [])
+    left_out, joined = cases.pop(LEFT_OUT, []), cases.pop(JOINED, [])
     parts = [_HEAD]
     parts += [_case(name, runs) for name, runs in cases.items()]
     if cases:
         parts.append(_cost(cases))
     if left_out:
         parts.append(_conditions(left_out[-1]["rows"]))
+    if joined:
+        parts.append(_joined(joined[-1]))
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -53,13 +56,12 @@ def _case(name: str, runs: Sequence[Line]) -> str:
     for test in runs[0]["tests"]:
         each = [run["tests"][test] for run in runs]
         first = each[0]
-        low, high = first["flagged_95"]
         boosted = next((one["rmse_boosting"] for one in each if "rmse_boosting" in one), None)
         rows.append(
             [
                 test,
                 f"{first['windows']:,}",
-                f"{100 * first['flagged']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]",
+                _share(first["flagged"], first["flagged_95"]),
                 f"{100 * first['flagged_by_range']:.1f} %",
                 _mean(each, "rmse"),
                 _mean(each, "rmse_not_flagged"),
@@ -80,8 +82,6 @@ def _case(name: str, runs: Sequence[Line]) -> str:
             f"{first['engines']}",
         ]
         lives.append([test, *shares, *engines])
-    ends = [f"{low} to {high - 1}" for low, high in itertools.pairwise(LIVES[:-1])]
-    spans = [*ends, f"{LIVES[-2]} or more"]
     limits = ", ".join(
         f"{run['familiar']['limit']:.2f} and {run['familiar']['whole']:.2f}" for run in runs
     )
@@ -89,7 +89,7 @@ def _case(name: str, runs: Sequence[Line]) -> str:
         f"\n## {name} learned\n\nLimit, and distance from which the interval is the whole range: "
         f"{limits}.\n\n{_table(heads, rows)}\nFlagged by remaining life in cycles, and engines of "
         "which at least 90 %, or at most 10 %, of the windows are flagged:\n\n"
-        + _table(["windows of", *spans, "engines nearly all", "nearly none", "of"], lives)
+        + _table(["windows of", *_spans(), "engines nearly all", "nearly none", "of"], lives)
     )
 
 
@@ -119,8 +119,7 @@ def _conditions(rows: dict[str, Line]) -> str:
     table = [
         [
             f"{altitude} thousand feet",
-            f"{100 * row['own_flagged']:.1f} % [{100 * row['own_95'][0]:.1f}, "
-            f"{100 * row['own_95'][1]:.1f}]",
+            _share(row["own_flagged"], row["own_95"]),
             f"{100 * row['new_flagged']:.1f} %",
             f"{row['new_windows']:,}",
         ]
@@ -132,6 +131,49 @@ def _conditions(rows: dict[str, Line]) -> str:
         "with these. A window has the altitude left out in at least one of its 30 readings.\n\n"
         + _table(heads, table)
     )
+
+
+def _joined(line: Line) -> str:
+    rows = [
+        [
+            f"{form}, {name}",
+            f"{row['windows']:,} of {row['engines']}",
+            _share(row["flagged"], row["flagged_95"]),
+            _percent(row["flagged_last"]),
+            _percent(row["covered"]),
+            *("" if share is None else _percent(share) for share in row["flagged_by_life"]),
+        ]
+        for form, sets in line["own"].items()
+        for name, row in sets.items()
+    ]
+    heads = ["student, test engines of", "windows", "flagged", "of the last windows, %"]
+    heads += ["covered, %", *(f"flagged, {span}" for span in _spans())]
+    new = [
+        [
+            name,
+            _share(row["new_flagged"], row["new_95"]),
+            f"{row['new_windows']:,}",
+            " / ".join(map(_percent, row["own_flagged"].values())),
+        ]
+        for name, row in line["left_out"].items()
+    ]
+    return (
+        "\n## FD001 to FD004 learned by one student\n\nAll windows of the test engines of each "
+        "set, by the student that ships and by its form in eight bits; the spans are remaining "
+        "life in cycles.\n\n" + _table(heads, rows) + "\nLeft out of all four sets, on training "
+        "engines: three fifths of them give the distance, a fifth the limit, and a fifth is "
+        "tested.\n\n"
+        + _table(["left out", "flagged", "windows", "own windows flagged of each set, %"], new)
+    )
+
+
+def _spans() -> list[str]:
+    ends = [f"{low} to {high - 1}" for low, high in itertools.pairwise(LIVES[:-1])]
+    return [*ends, f"{LIVES[-2]} or more"]
+
+
+def _share(value: float, ends: Sequence[float]) -> str:
+    return f"{100 * value:.1f} % [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 
 
 def _percent(value: float) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "Shifted",
     "StageDistance",
     "fit_familiarity",
+    "fit_limit",
     "fit_stage_distance",
     "join_shifted",
     "make_shifted",
@@ -302,6 +303,21 @@ def join_shifted(parts: Sequence[Shifted]) -> Shifted | None:
     )
 
 
+def fit_limit(
+    distances: NDArray[np.float32], groups: NDArray[np.int64], sets: NDArray[np.int64] | None = None
+) -> float:
+    """Find the smallest distance beyond which at most `REJECTS` of the windows of each set are.
+
+    Arguments as for `fit_familiarity`.
+    """
+    weights, sets = group_weights(groups), np.zeros_like(groups) if sets is None else sets
+    limit = max(
+        weighted_quantile(distances[own].astype(np.float64), weights[own], 1 - REJECTS)
+        for own in (sets == one for one in np.unique(sets))
+    )
+    return float(np.float32(min(max(limit, _LEAST), MAX_DISTANCE / 2)))
+
+
 def fit_familiarity(
     distances: NDArray[np.float32],
     groups: NDArray[np.int64],
@@ -325,12 +341,7 @@ def fit_familiarity(
         covers the shifted windows with the level of the interval at every distance beyond the
         limit, as far as enough of them are there.
     """
-    weights, sets = group_weights(groups), np.zeros_like(groups) if sets is None else sets
-    limit = max(
-        weighted_quantile(distances[own].astype(np.float64), weights[own], 1 - REJECTS)
-        for own in (sets == one for one in np.unique(sets))
-    )
-    limit = float(np.float32(min(max(limit, _LEAST), MAX_DISTANCE / 2)))
+    limit, weights = fit_limit(distances, groups, sets), group_weights(groups)
     rejects = min(float(weights[distances > limit].sum()), 1.0)
     rules = [
         Familiarity(limit=limit, whole=min(width * limit, MAX_DISTANCE), rejects=rejects)
