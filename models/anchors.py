@@ -11,7 +11,9 @@ the way one person walks.
    student may know it by a text alone; the manifest then has a centre, and no known window of it.
 2. **Lead.** A window's lead is how much nearer it lies to the anchor than to the nearest other
    class, as the log odds of normal distributions of equal covariance (linear discriminant
-   analysis). The covariance is that of the known windows in the manifest around their classes.
+   analysis). The covariance is that of the known windows in the manifest around their classes:
+   those of people that the student has not learned from, and of others (`ClassFeatures.learned`),
+   because few people do not show how people differ.
 3. **Margin.** An anchor wins where its lead exceeds its margin. That is found among the known
    windows in the manifest, without the new activity: at most a stated share of them, over all
    anchors of a device, would change its label. It is larger for a device that gave the examples,
@@ -143,6 +145,8 @@ class AnchorSpace:
         vectors, statistics = features.sample_vectors(), features.statistics
         self._sample = _joined(vectors, None if statistics is None else statistics.sample())
         self._classes, self.people = features.sample_labels(), features.people()
+        self._learned = _joined(*features.learned_vectors())
+        self._learned_classes = features.learned_labels()
         self.size = self._sample.shape[1]
         rows = np.arange(len(self._sample))
         # One more than classes, so that -1, a label that the student does not know, is False.
@@ -238,9 +242,11 @@ class AnchorSpace:
         return self._features.softness
 
     def _fitted(self, rows: NDArray[np.int64]) -> _Fit:
-        """Fit some of the sample; a class that is not among it has its centre."""
-        known, places = np.unique(self._classes[rows], return_inverse=True)
-        means, inverse = discriminant(self._sample[rows], places)
+        """Fit some of the sample, and all learned windows; a class without any has its centre."""
+        classes = np.concatenate([self._classes[rows], self._learned_classes])
+        vectors = np.concatenate([self._sample[rows], self._learned])
+        known, places = np.unique(classes, return_inverse=True)
+        means, inverse = discriminant(vectors, places)
         # A mean of vectors of length 1 is shorter, and so is then the centre of a class without.
         # Nothing tells its statistics: they are those of all.
         own = self._features.size

@@ -8,15 +8,17 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 from deploy.commands.eventtime import TIME_HELP, epoch_ms
+from deploy.commands.labelfile import WHOM, read_spans
+from deploy.commands.labelsend import send_labels
 from deploy.settings.brokeraddress import broker_settings
 from deploy.settings.errors import exit_on_invalid_settings
 from ingest.clock import now_ms
-from ingest.errors import IngestError, MqttError, RefusedMessage
+from ingest.errors import IngestError, RefusedMessage
 from ingest.labels import (
     ExampleFor,
     Label,
@@ -28,20 +30,15 @@ from ingest.labels import (
     encode_label,
     encode_label_record,
 )
-from ingest.patience import Patience
 from ingest.settings import IngestSettings
-from ingest.stopping import EXIT_CODE, stop_on_signals, until_stopped
 from ingest.topics import LABELS, Address, parse_topic
 from pipeline.explain.scores import utc
-
-if TYPE_CHECKING:
-    from ingest.mqtt.publisher import Publisher
 
 __all__ = ["label"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_TAKER_S = 5.0
-"""Seconds for which a label waits for a bridge that takes it."""
+_MOST_SHOWN = 50
+"""Bad lines of a file that are shown."""
 
 
 @click.group()
@@ -106,8 +103,63 @@ def span_command(
     since: str, until: str, name: str, example: Literal["device", "all"] | None, **given: Any
 ) -> None:
     """Say what DEVICE did from one time to another."""
-    whom: dict[str | None, ExampleFor] = {None: "", "device": "device", "all": "stream"}
-    _give("span", (None, since, until), name, whom[example], **given)
+    _give("span", (None, since, until), name, WHOM[example or ""], **given)
+
+
+@label.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--example",
+    type=click.Choice(["device", "all"]),
+    help="From now on, call windows like these so: of their device, or of all devices of the "
+    "stream.",
+)
+@click.option("--dry-run", is_flag=True, help="Only check the file.")
+@click.option("--by", help="Who says so; default: your user name.")
+@click.option("--mqtt", metavar="HOST:PORT", help="MQTT broker; default: of the settings.")
+def import_command(
+    file: Path, example: str | None, dry_run: bool, by: str | None, mqtt: str | None
+) -> None:
+    """Give the spans in FILE: CSV with a header, or JSON lines.
+
+    Columns are device (SITE/DEVICE/STREAM, or site, device and stream), from, to and activity; id,
+    by and example may be there. If one line is wrong, nothing is published. The same file again
+    gives the same labels, so nothing counts twice.
+    """
+    settings = _settings(mqtt)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            found = read_spans(
+                lines,
+                by=_by(by),
+                example=example or "",
+                now_ms=now_ms(),
+                future_ms=settings.future_ms,
+            )
+    except UnicodeDecodeError as exc:
+        msg = f"{file} is no text in UTF-8: {exc.reason} at byte {exc.start}"
+        raise click.ClickException(msg) from exc
+    for fault in found.faults[:_MOST_SHOWN]:
+        click.echo(f"{file}:{fault.line}: {fault.why}", err=True)
+    if found.faults:
+        more = len(found.faults) - _MOST_SHOWN
+        also = f" ({more} more are not shown)" if more > 0 else ""
+        msg = f"lines that are no labels: {len(found.faults)}{also}. Nothing was published"
+        raise click.ClickException(msg)
+    count = len(found.labels)
+    if found.repeated:
+        click.echo(f"lines that repeat an earlier one: {found.repeated}")
+    if dry_run or not count:
+        click.echo(f"{file}: labels {count}, all right; nothing was published")
+        return
+    confirmed, problem = asyncio.run(send_labels(settings, found.labels))
+    if problem:
+        msg = (
+            f"{problem}. {confirmed} of {count} labels are confirmed: give the file again, and "
+            "those that have arrived count once"
+        )
+        raise click.ClickException(msg)
+    click.echo(f"{file}: labels published and confirmed: {count}")
 
 
 def _of_scores(command: _Command) -> _Command:
@@ -243,60 +295,15 @@ def _give(
 
 
 def _publish(settings: IngestSettings, address: Address, given: Label) -> None:
-    topic = address.mqtt_topic(settings.labels_prefix)
     what = "revoked" if given.revoked else _what(given)
-    if problem := asyncio.run(_confirmed(settings, topic, encode_label(given))):
+    _, problem = asyncio.run(send_labels(settings, [(address, given)]))
+    if problem:
         msg = (
             f"{problem}. Give it again with --id {given.id}, so that it counts once even if it has "
             "arrived"
         )
         raise click.ClickException(msg)
     click.echo(f"{'/'.join(address)}: {what} (label {given.id})")
-
-
-async def _confirmed(settings: IngestSettings, topic: str, payload: bytes) -> str | None:
-    """Publish with QoS 1 and wait for PUBACK; returns why there is none."""
-    from ingest.mqtt.publisher import Publisher
-    from ingest.mqttsettings import endpoint_of
-
-    endpoint = endpoint_of(settings, client_id=f"kpstream-label-{secrets.token_hex(4)}")
-    where = f"{endpoint.host}:{endpoint.port}"
-
-    async def send(publisher: Publisher) -> None:
-        if not await publisher.connection.wait_connected():
-            msg = f"not connected to {where}: {publisher.waiting}; to choose another, use --mqtt"
-            raise MqttError(msg)
-        await publisher.publish(topic, payload)
-        flushing = asyncio.ensure_future(publisher.flush())
-        loop = asyncio.get_running_loop()
-        since_s: float | None = None
-        while not flushing.done():
-            await asyncio.wait({flushing}, timeout=0.1)
-            if publisher.no_subscriber_total:
-                since_s = since_s or loop.time()
-                if loop.time() - since_s > _TAKER_S:
-                    flushing.cancel()
-                    raise MqttError(_no_taker(where, topic))
-        flushing.result()
-
-    stop = stop_on_signals()
-    options = {"gives_up_s": Patience().most_s, "require_subscriber": True}
-    async with Publisher(endpoint, in_flight=1, on_wait=click.echo, **options) as publisher:  # type: ignore[arg-type]
-        try:
-            if not await until_stopped(send(publisher), stop):
-                raise SystemExit(EXIT_CODE)
-        except MqttError as exc:
-            return str(exc)
-        if publisher.refused_total:
-            return f"the broker {where} does not let us publish on {topic}: change its access list"
-    return None
-
-
-def _no_taker(where: str, topic: str) -> str:
-    return (
-        f"nobody takes the label: the broker {where} has no subscriber for {topic}. Is a gateway "
-        "or a bridge connected to it, with this KPSTREAM_INGEST_LABELS_PREFIX?"
-    )
 
 
 def _read(kafka: bool, state_dir: Path | None) -> Iterable[LabelRecord]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,12 @@ class ExampleWatch:
                 if self._tried.get(key) == (record.recv_ms, shape):
                     without[key] = _other_shape(known, student.manifest)
                     continue
+            if known is not None and known.is_cut_for(record.label, shape):
+                # The same span given again: the log may have its readings no more.
+                again = _again(known, record)
+                room.take(again)
+                new.append(again)
+                continue
             why, most = room.of(key, shape)
             example = None if why else self._cut(key, record, student.manifest, most)
             if example is None:
@@ -205,8 +211,17 @@ class ExampleWatch:
             windows = self._turn((site, device, stream), windows, manifest.channel_names)
         except ReadingsGone as exc:
             fault = str(exc)
-        for_all = label.example == "stream"
-        return KeptExample(key, for_all, label.label, record.recv_ms, shape, windows, fault)
+        for_all, span_ms = label.example == "stream", (label.from_ms, label.to_ms)
+        return KeptExample(
+            key, for_all, label.label, record.recv_ms, shape, windows, fault, span_ms
+        )
+
+
+def _again(known: KeptExample, record: LabelRecord) -> KeptExample:
+    """The same windows, as the label that was received later says."""
+    label = record.label
+    for_all = label.example == "stream"
+    return replace(known, for_all=for_all, label=label.label, recv_ms=record.recv_ms)
 
 
 def _other_shape(kept: KeptExample, manifest: Manifest) -> str:

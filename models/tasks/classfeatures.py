@@ -22,6 +22,7 @@ __all__ = [
     "MAX_FEATURES",
     "MAX_SAMPLE",
     "ClassFeatures",
+    "LearnedWindows",
     "SampleStatistics",
     "pack_classes",
     "pack_floats",
@@ -72,6 +73,23 @@ class SampleStatistics(Frozen):
         return found
 
 
+class LearnedWindows(Frozen):
+    """Windows of people that the student has learned from, in the space of its features.
+
+    They tell how windows of one class and different people differ. Margins do not count them:
+    what a student has learned lies closer together than what is new to it.
+
+    Attributes:
+        features: Features [n, size], packed (`pack_vectors`).
+        classes: Their classes [n], packed (`pack_classes`).
+        statistics: Their statistics, packed like `SampleStatistics.values`; "" without statistics.
+    """
+
+    features: Packed
+    classes: Packed
+    statistics: Packed
+
+
 class ClassFeatures(Growing):
     """Output `features` [batch, size], vectors of length 1, and known windows in their space.
 
@@ -85,6 +103,8 @@ class ClassFeatures(Growing):
         sample_classes: Their classes [n], packed (`pack_classes`).
         sample_people: Their people [n], packed; a margin holds for people it was not found on.
         statistics: Statistics of the sample; without them, features alone decide.
+        learned: Windows of other people, that the student has learned from; None: the sample is of
+            them, or nobody has kept them.
         share: Share of known windows of other people that may get a name from examples, at most.
         sample_share: Share of the sample that may get it, so that `share` holds for the person who
             gave the examples.
@@ -104,6 +124,7 @@ class ClassFeatures(Growing):
     shared_share: Annotated[Float32, Field(gt=0, lt=1)] | None = None
     sample_people: Packed | None = None
     statistics: SampleStatistics | None = None
+    learned: LearnedWindows | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassFeatures:
@@ -129,7 +150,21 @@ class ClassFeatures(Growing):
         if max(_unpacked(self.sample_classes)) >= classes:
             msg = f"sample_classes has a class above the last one, {classes - 1}"
             raise ValueError(msg)
+        self._check_learned(classes)
         return self
+
+    def _check_learned(self, classes: int) -> None:
+        if self.learned is None:
+            return
+        found = _unpacked(self.learned.classes)
+        if not 1 <= len(found) <= MAX_SAMPLE or max(found) >= classes:
+            msg = f"learned has {len(found)} windows, or a class above the last one, {classes - 1}"
+            raise ValueError(msg)
+        each = 0 if self.statistics is None else len(_floats(self.statistics.middle))
+        sizes = len(_unpacked(self.learned.features)), len(_unpacked(self.learned.statistics))
+        if sizes != (self.size * len(found), each * len(found)):
+            msg = f"learned has {sizes} numbers for {len(found)} windows"
+            raise ValueError(msg)
 
     def centre_vectors(self) -> NDArray[np.float64]:
         """The centres of the classes, [classes, size]."""
@@ -144,6 +179,24 @@ class ClassFeatures(Growing):
         if self.sample_people is None:
             return np.zeros(len(_unpacked(self.sample_classes)), dtype=np.int64)
         return np.frombuffer(_unpacked(self.sample_people), np.uint8).astype(np.int64)
+
+    def learned_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Features [n, size] and statistics [n, statistics] of `learned`; n may be 0."""
+        statistics = None
+        if self.learned is None:
+            found = np.empty((0, self.size))
+            if self.statistics is not None:
+                statistics = np.empty((0, len(_floats(self.statistics.middle))))
+            return found, statistics
+        if self.statistics is not None:
+            count = len(_floats(self.statistics.middle))
+            statistics = FARTHEST * _vectors(self.learned.statistics, count)
+        return _vectors(self.learned.features, self.size), statistics
+
+    def learned_labels(self) -> NDArray[np.int64]:
+        """Class of each window of `learned`, [n]."""
+        packed = "" if self.learned is None else self.learned.classes
+        return np.frombuffer(_unpacked(packed), np.uint8).astype(np.int64)
 
     def sample_labels(self) -> NDArray[np.int64]:
         """Class of each window of the sample, [n]."""

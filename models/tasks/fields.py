@@ -12,6 +12,7 @@ One rule for names on the way from the manifest to a stored column:
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ __all__ = [
     "Place",
     "Sha256",
     "Text",
+    "fold_label",
     "is_name",
     "require_unique",
 ]
@@ -85,6 +87,18 @@ ClassLabel = Annotated[Label, AfterValidator(_writable)]
 """A class; see above."""
 Text = Annotated[str, StringConstraints(strict=True, max_length=4000)]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{64}$")]
+
+
+def fold_label(label: str) -> str:
+    """One name for spellings of a class that a store would take for one, or a reader.
+
+    Case, underscores for blanks, and the ways in which Unicode writes a letter do not count.
+
+    >>> fold_label("Walking upstairs") == fold_label("WALKING_UPSTAIRS")
+    True
+    """
+    composed = unicodedata.normalize("NFC", label).casefold()
+    return unicodedata.normalize("NFC", composed).replace("_", " ")
 
 
 class Frozen(BaseModel):

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from models.anchors import Anchor, Anchors, AnchorSpace, anchor_of
 from models.manifest import Manifest
 from models.tasks.classes import UNKNOWN, ClassesDecoding, ClassScores
-from models.tasks.fields import ClassLabel
+from models.tasks.fields import ClassLabel, fold_label
 
 __all__ = [
     "MOST_LABELS",
@@ -134,8 +134,8 @@ def anchor_stream(
         msg = f"{manifest.name} v{manifest.version} has no features"
         raise ValueError(msg)
     space = AnchorSpace(decoding.labels, decoding.features)
-    names = {_folded(label): label for label in decoding.labels}
-    spelled = {_folded(label): label for label in elsewhere}
+    names = {fold_label(label): label for label in decoding.labels}
+    spelled = {fold_label(label): label for label in elsewhere}
     faults: dict[str, str] = {}
     scopes: dict[Device | None, dict[str, list[NDArray[np.float64]]]] = {}
     for example in sorted(examples, key=lambda each: (each.recv_ms, each.key)):
@@ -143,7 +143,7 @@ def anchor_stream(
         if fault is not None:
             faults[example.key] = fault
             continue
-        folded = _folded(example.label)
+        folded = fold_label(example.label)
         name = names.setdefault(folded, spelled.get(folded, _lower(example.label)))
         found = scopes.setdefault(example.device, {}).setdefault(name, [])
         found.append(space.vectors(example.features, example.windows))
@@ -168,30 +168,20 @@ def _placed(space: AnchorSpace, anchors: Mapping[str, Anchor]) -> Anchors:
 def _fault(
     example: Example, names: Mapping[str, str], scope: Mapping[str, object], known: int
 ) -> str | None:
-    name = names.get(_folded(example.label))
+    name = names.get(fold_label(example.label))
     if name is None:
         try:
             _CLASS_LABEL.validate_python(_lower(example.label))  # it may be longer
         except ValidationError as exc:
             why = exc.errors(include_url=False, include_context=False)[0]["msg"]
             return f"{example.label!r} cannot be the name of a class: {why}"
-        if _folded(example.label) == UNKNOWN:
+        if fold_label(example.label) == UNKNOWN:
             return f"{UNKNOWN!r} is the label of windows that resemble no class"
         if len(names) - known >= MOST_NEW:
             return f"the stream has {MOST_NEW} new names from examples already"
     if name not in scope and len(scope) >= MOST_LABELS:
         return f"{MOST_LABELS} labels have examples here already: revoke some"
     return None
-
-
-def _folded(label: str) -> str:
-    """One name for spellings that a store would take for one, or a reader.
-
-    >>> _folded("Walking upstairs") == _folded("WALKING_UPSTAIRS")
-    True
-    """
-    composed = unicodedata.normalize("NFC", label).casefold()
-    return unicodedata.normalize("NFC", composed).replace("_", " ")
 
 
 def _lower(label: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.labels import Label
 from ingest.secrettext import error_text
 from ingest.sharedstate import SharedState
 from ingest.statefile import StateFileUnusable, read_object, reason_of, write_object
@@ -68,6 +69,8 @@ class KeptExample:
         shape: Length and channels of a window of the student for which it was cut.
         windows: Raw windows [n, length, channels] as they are scored; none if there is a fault.
         fault: Why there are no windows; "" if there are some.
+        span_ms: Beginning and end of the label, epoch milliseconds; None: an earlier release
+            wrote it.
     """
 
     key: str
@@ -77,6 +80,12 @@ class KeptExample:
     shape: tuple[int, int]
     windows: NDArray[np.float32]
     fault: str = ""
+    span_ms: tuple[int, int] | None = None
+
+    def is_cut_for(self, label: Label, shape: tuple[int, int]) -> bool:
+        """Whether the windows are those of a label, for a student with windows of this shape."""
+        span_ms = (label.from_ms, label.to_ms)
+        return self.span_ms == span_ms and self.shape == shape and bool(len(self.windows))
 
     @property
     def stream(self) -> str:
@@ -352,6 +361,7 @@ def _row(each: KeptExample) -> dict[str, Any]:
         "shape": list(each.shape),
         "windows": base64.b64encode(each.windows.astype("<f4").tobytes()).decode("ascii"),
         "fault": each.fault,
+        **({} if each.span_ms is None else {"span_ms": each.span_ms}),
     }
 
 
@@ -365,6 +375,9 @@ def _entry(key: str, row: dict[str, Any]) -> KeptExample:
         msg = f"{key!r:.80} is no example"
         raise ValueError(msg)
     label, fault = str(row["label"]), str(row["fault"])
-    return KeptExample(
-        key, row["for_all"], label, row["recv_ms"], (length, channels), windows, fault
-    )
+    span_ms = row.get("span_ms")
+    if span_ms is not None:
+        from_ms, to_ms = (int(each) for each in span_ms)
+        span_ms = (from_ms, to_ms)
+    shape = (length, channels)
+    return KeptExample(key, row["for_all"], label, row["recv_ms"], shape, windows, fault, span_ms)

@@ -14,7 +14,12 @@ from models.dummy import dummy_draft, dummy_onnx, write_dummy
 from models.manifest import decode_manifest, encode_manifest
 from models.session import Student
 from models.tasks.classes import ClassesDecoding, ClassScores
-from models.tasks.classfeatures import ClassFeatures, pack_classes, pack_vectors
+from models.tasks.classfeatures import (
+    ClassFeatures,
+    LearnedWindows,
+    pack_classes,
+    pack_vectors,
+)
 
 NONE = np.zeros((0, 8, 3), np.float32)  # these features need no windows
 LABELS = ("walking", "sitting", "standing")
@@ -144,9 +149,41 @@ def test_a_class_without_a_known_window_has_its_centre():
     assert len(found) == 10
 
 
+def replace_classes(label):
+    """Learned windows, all of one class."""
+    return learned().model_copy(update={"classes": pack_classes(np.full(90, label))})
+
+
+def learned(statistics=""):
+    """Windows of people who scatter along an axis along which those of the sample don't."""
+    apart = np.random.default_rng(5).normal(0, 0.6, (90, 1)) * np.eye(SIZE)[5]
+    points = np.concatenate([around(place, 30, seed=20 + place) for place in range(3)]) + apart
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    classes = pack_classes(np.repeat(np.arange(3), 30))
+    return LearnedWindows(features=pack_vectors(points), classes=classes, statistics=statistics)
+
+
+def test_learned_windows_show_in_which_ways_people_differ():
+    with_learned = features().model_copy(update={"learned": learned()})
+    space = AnchorSpace(LABELS, with_learned)
+    odd = np.eye(SIZE)[4] + 0.6 * np.eye(SIZE)[5]  # another person does it in a way of her own
+    leads = [
+        one.leads(odd[None], one.place([anchor_of("climbing", around(4, 5, seed=7))]))[0, 0]
+        for one in (SPACE, space)
+    ]
+    assert not np.isfinite(leads[0])  # too far away, as far as the sample tells
+    assert leads[1] > 0
+    assert len(space.people) == len(SPACE.people)  # they give no margin
+    part = ClassFeatures.model_validate(with_learned.model_dump())
+    assert part == with_learned
+    assert "learned" not in features().model_dump()
+
+
 @pytest.mark.parametrize(
     "changes, match",
     [
+        ({"learned": learned("AAAA")}, "learned has .* numbers for 90 windows"),
+        ({"learned": replace_classes(3)}, "above the last one"),
         ({"centres": pack_vectors(np.zeros((2, SIZE)))}, "centres has 12 numbers"),
         ({"sample": "AAA"}, "no base64|sample has"),
         ({"sample_classes": pack_classes(np.full(120, 3))}, "above the last one"),

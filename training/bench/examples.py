@@ -9,18 +9,21 @@ what is missing to docs/results/examples.jsonl and writes docs/results/examples.
 
 - `personal`: the first windows of one person are the examples, and the same person's other windows
   are scored, without the one after the examples, which overlaps the last of them.
-- `all`: the examples are drawn from half of the people, and the windows of the others are scored.
+- `one`: they are the first windows of one person, and the windows of all other people are scored.
+- `several`: they are spread over half of the people, and the windows of the others are scored.
 
-Choices are made on `held_out`; `test` people are scored by the same fits. Each row has its recall
-at the margin that was found without the label, and, so that rows can be compared at the same false
-alarms, the recall at the margin that exactly 5 % of the scored known windows exceed.
+`test` people are scored once, by the choice. Choices are made on `held_out`: each held-out person
+in turn is scored by what the others give, five examples each time, and who gives the examples is
+not in the sample either, as on a gateway. Each row has its recall at the margin that was found
+without the label, and, so that rows can be compared at the same false alarms, the recall at the
+margin that exactly 5 % of the scored known windows exceed.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from models.anchors import Anchor, AnchorSpace, anchor_of
+from models.anchors import AnchorSpace, anchor_of
 from models.artifact import read_artifact
 from models.session import Student
 from models.tasks.classes import ClassesDecoding
-from models.tasks.classfeatures import ClassFeatures, pack_vectors
+from models.tasks.classfeatures import FARTHEST, FEATURES, ClassFeatures, pack_classes, pack_vectors
 from training.bench.examplesreport import write_examples_report
 from training.bench.ledger import append_line, read_lines
 from training.bench.naming import describe_benchmark, movement_of
@@ -44,21 +47,28 @@ from training.datasets.contract import DataSet, fit_scaler
 from training.distill import distill
 from training.errors import DataSetError, TrainingError
 from training.methods.plain import Plain
-from training.naming.names import FEATURES, MOVEMENT, NamedClass, fit_named, fit_views
+from training.naming.names import MOVEMENT, NamedClass, fit_named, fit_views
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_scaled
 from training.students.encoders import build_encoder
-from training.uncertainty.anchors import LabelledFeatures, fit_features, leave_people_out
+from training.uncertainty.anchors import (
+    EXAMPLES,
+    LabelledFeatures,
+    fit_features,
+    leave_people_out,
+)
 from training.windows import WindowSet
 
-__all__ = ["COUNTS", "TEXT_WEIGHTS", "Trial", "draw_trials", "measure_label"]
+__all__ = ["COUNTS", "Trial", "draw_trials", "measure_label"]
 
 RESULTS = Path("docs/results/examples.jsonl")
 COUNTS = (1, 3, 5, 20)
 """Numbers of examples."""
-TEXT_WEIGHTS = (0.5, 1.0, 2.0, 5.0)
-"""Windows that the place predicted from the text may count for."""
+_TEXT_WEIGHT = 1.0
+"""Windows that the place predicted from the text counts for; of 0.5, 1, 2 and 5 the best one on
+held-out people."""
 _DRAWS = 10
+_NESTED_DRAWS = 3
 _SHARE = 0.05
 _RETRAINED = {"UCI-HAR": 2, "WISDM": 4, "SPSW-watch": 2}
 """The label of each benchmark for which the student is trained again: the hardest by text."""
@@ -72,7 +82,7 @@ class Trial:
     """Examples, and the windows that are scored with them.
 
     Attributes:
-        whom: `personal` or `all`.
+        whom: `personal`, `one` or `several`.
         count: Number of examples.
         examples: Rows of the examples.
         scored: Rows that are scored.
@@ -96,20 +106,28 @@ def draw_trials(labels: Rows, groups: Rows, new: int, seed: int) -> Iterator[Tri
     random = np.random.default_rng(seed)
     mine = labels == new
     people = [int(group) for group in np.unique(groups[mine])]
+    rows = {person: np.flatnonzero(mine & (groups == person)) for person in people}
     for count in COUNTS:
-        for person in people:
-            own = np.flatnonzero(mine & (groups == person))
-            if len(own) < count + 3:
-                continue
-            used = own[: count + 1]
-            scored = np.setdiff1d(np.flatnonzero(groups == person), used)
-            yield Trial("personal", count, own[:count], scored)
+        for person, own in rows.items():
+            if len(own) >= count + 3:
+                used = own[: count + 1]
+                scored = np.setdiff1d(np.flatnonzero(groups == person), used)
+                yield Trial("personal", count, own[:count], scored)
+            if len(own) >= count and len(people) > 1:
+                yield Trial("one", count, own[:count], np.flatnonzero(groups != person))
         for _ in range(_DRAWS if len(people) > 1 else 0):
             givers = random.permutation(people)[: max(1, len(people) // 2)]
-            found = np.flatnonzero(mine & np.isin(groups, givers))
-            scored = np.flatnonzero(~np.isin(groups, givers))
-            if len(found) >= count and (labels[scored] == new).any():
-                yield Trial("all", count, random.permutation(found)[:count], scored)
+            examples = _spread([random.permutation(rows[int(giver)]) for giver in givers], count)
+            if len(examples) == count:
+                others = np.flatnonzero(~np.isin(groups, givers))
+                yield Trial("several", count, examples, others)
+
+
+def _spread(found: Sequence[Rows], count: int) -> Rows:
+    """Rows of several people in turn, `count` in all or as many as there are."""
+    longest = max(len(each) for each in found)
+    turns = [int(each[turn]) for turn in range(longest) for each in found if turn < len(each)]
+    return np.array(turns[:count], dtype=np.int64)
 
 
 def measure_label(
@@ -128,42 +146,139 @@ def measure_label(
         `recall_at_share`; and the fitted part of the manifest.
     """
     new, seen = int(cached["left_out"]), [int(label) for label in cached["seen"]]
-    names = tuple(str(cached["labels"][label]) for label in seen)
-    decoding = ClassesDecoding(kind="classes", output="probabilities", labels=names)
-    learned = _known(cached, "learned", seen)
-    held_out = _known(cached, "held_out", seen)
-    features, _ = fit_features(decoding, learned, held_out, leave_people_out(held_out))
+    learned, held_out = (_known(cached, part, seen) for part in ("learned", "held_out"))
+    features = _fit(cached, learned, held_out)
+    labels, groups = cached["test_labels"], cached["test_groups"]
+    spaces = _spaces(cached, features, named)
+    vectors = {
+        way: space.vectors_of(cached["test_features"], cached["test_statistics"])
+        for way, space in spaces.items()
+    }
+    test: _Found = {}
+    for trial in draw_trials(labels, groups, new, seed):
+        found = {
+            way: _lead(space, trial, vectors[way][trial.examples], vectors[way][trial.scored])
+            for way, space in spaces.items()
+        }
+        _add(test, trial, {"text": text_scores["test"][trial.scored], **found}, labels == new)
+    nested = _measure_nested(cached, named, text_scores["held_out"], learned, held_out, seed)
+    return {"held_out": _means(nested), "test": _means(test)}, features
+
+
+_Found = dict[tuple[str, int], list[dict[str, dict[str, float]]]]
+
+
+def _measure_nested(
+    cached: Mapping[str, Any],
+    named: NamedClass,
+    text_scores: Floats,
+    learned: LabelledFeatures,
+    held_out: LabelledFeatures,
+    seed: int,
+) -> _Found:
+    """Score each held-out person by what the others give, five examples each time."""
+    random = np.random.default_rng(seed)
+    labels, groups = cached["held_out_labels"], cached["held_out_groups"]
+    is_new = labels == int(cached["left_out"])
+    found: _Found = {}
+    for person in np.unique(groups):
+        features = _fit(cached, learned, held_out.of(held_out.groups != person))
+        mine = np.flatnonzero(groups == person)
+        own = mine[is_new[mine]]
+        trials = []
+        if len(own) >= EXAMPLES + 3:
+            scored = np.setdiff1d(mine, own[: EXAMPLES + 1])
+            trials.append(Trial("personal", EXAMPLES, own[:EXAMPLES], scored))
+        givers = [
+            rows
+            for other in np.unique(groups)
+            for rows in [np.flatnonzero(is_new & (groups == other))]
+            if other != person and len(rows)
+        ]
+        if len(own):
+            enough = [rows for rows in givers if len(rows) >= EXAMPLES]
+            trials += [Trial("one", EXAMPLES, rows[:EXAMPLES], mine) for rows in enough]
+            for _ in range(_NESTED_DRAWS if len(givers) > 1 else 0):
+                two = [random.permutation(givers[at]) for at in random.permutation(len(givers))[:2]]
+                examples = _spread(two, EXAMPLES)
+                if len(examples) == EXAMPLES:
+                    trials.append(Trial("several", EXAMPLES, examples, mine))
+        people = np.unique(groups[groups != person])
+        for trial in trials:
+            known = ~np.isin(people[features.people()], groups[trial.examples])
+            if not known.any() or is_new[trial.scored].all() or not is_new[trial.scored].any():
+                continue
+            ways = {"text": text_scores[trial.scored]}
+            for way, space in _spaces(cached, _sample_of(features, known), named).items():
+                vectors = space.vectors_of(
+                    cached["held_out_features"], cached["held_out_statistics"]
+                )
+                ways[way] = _lead(space, trial, vectors[trial.examples], vectors[trial.scored])
+            _add(found, trial, ways, is_new)
+    return found
+
+
+def _fit(
+    cached: Mapping[str, Any], learned: LabelledFeatures, sample: LabelledFeatures
+) -> ClassFeatures:
+    decoding = ClassesDecoding(kind="classes", output="probabilities", labels=_names(cached))
+    features, _ = fit_features(decoding, learned, sample, leave_people_out(sample))
     if features is None:
-        msg = f"too few windows without {cached['labels'][new]} to place an anchor"
+        msg = f"too few windows without {cached['labels'][cached['left_out']]} to place an anchor"
         raise DataSetError(msg)
-    bare = features.model_copy(update={"statistics": None})
-    all_spaces = {"prototype": AnchorSpace(names, features), "bare": AnchorSpace(names, bare)}
-    for weight in TEXT_WEIGHTS:
-        all_spaces[f"shrunk-{weight:g}"] = _with_text(features, names, named, weight)
-    found: dict[str, Any] = {}
-    for part in ("held_out", "test"):
-        values, statistics = cached[f"{part}_features"], cached[f"{part}_statistics"]
-        vectors = {space: space.vectors_of(values, statistics) for space in all_spaces.values()}
-        labels, groups = cached[f"{part}_labels"], cached[f"{part}_groups"]
-        results: dict[tuple[str, int], list[dict[str, dict[str, float]]]] = {}
-        for trial in draw_trials(labels, groups, new, seed):
-            is_new = labels[trial.scored] == new
-            ways = {"text": text_scores[part][trial.scored]}
-            for way, space in all_spaces.items():
-                found_there = vectors[space]
-                examples = found_there[trial.examples]
-                anchor = anchor_of("", examples, is_shared=trial.whom == "all")
-                ways[way] = _lead(space, anchor, found_there[trial.scored])
-            measured = {way: _measures(lead, is_new) for way, lead in ways.items()}
-            results.setdefault((trial.whom, trial.count), []).append(measured)
-        found[part] = {}
-        for (whom, count), trials in results.items():
-            means = {
-                way: {key: float(np.mean([one[way][key] for one in trials])) for key in measured}
-                for way, measured in trials[0].items()
-            }
-            found[part].setdefault(whom, {})[str(count)] = means
-    return found, features
+    return features
+
+
+def _names(cached: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(cached["labels"][label]) for label in cached["seen"])
+
+
+def _spaces(
+    cached: Mapping[str, Any], features: ClassFeatures, named: NamedClass
+) -> dict[str, AnchorSpace]:
+    names = _names(cached)
+    bare: dict[str, Any] = {"statistics": None}
+    if features.learned is not None:
+        bare["learned"] = features.learned.model_copy(update={"statistics": ""})
+    return {
+        "prototype": AnchorSpace(names, features),
+        "bare": AnchorSpace(names, features.model_copy(update=bare)),
+        "unmet": AnchorSpace(names, features.model_copy(update={"learned": None})),
+        "shrunk": _with_text(features, names, named, _TEXT_WEIGHT),
+    }
+
+
+def _sample_of(features: ClassFeatures, rows: NDArray[np.bool_]) -> ClassFeatures:
+    """The features with some windows of the sample only."""
+    statistics = features.statistics
+    if statistics is not None:
+        values = pack_vectors(statistics.sample()[rows] / FARTHEST)
+        statistics = statistics.model_copy(update={"values": values})
+    return features.model_copy(
+        update={
+            "sample": pack_vectors(features.sample_vectors()[rows]),
+            "sample_classes": pack_classes(features.sample_labels()[rows]),
+            "sample_people": pack_classes(features.people()[rows]),
+            "statistics": statistics,
+        }
+    )
+
+
+def _add(
+    found: _Found, trial: Trial, ways: Mapping[str, Floats], is_new: NDArray[np.bool_]
+) -> None:
+    measured = {way: _measures(lead, is_new[trial.scored]) for way, lead in ways.items()}
+    found.setdefault((trial.whom, trial.count), []).append(measured)
+
+
+def _means(found: _Found) -> dict[str, Any]:
+    means: dict[str, Any] = {}
+    for (whom, count), trials in found.items():
+        means.setdefault(whom, {})[str(count)] = {
+            way: {key: float(np.mean([one[way][key] for one in trials])) for key in measured}
+            for way, measured in trials[0].items()
+        }
+    return means
 
 
 def _known(cached: Mapping[str, Any], part: str, seen: list[int]) -> LabelledFeatures:
@@ -191,8 +306,8 @@ def _with_text(
     return AnchorSpace((*names, ""), features.model_copy(update=more))
 
 
-def _lead(space: AnchorSpace, anchor: Anchor, vectors: Floats) -> Floats:
-    placed = space.place([anchor])
+def _lead(space: AnchorSpace, trial: Trial, examples: Floats, vectors: Floats) -> Floats:
+    placed = space.place([anchor_of("", examples, is_shared=trial.whom != "personal")])
     return np.asarray(space.leads(vectors, placed)[:, 0] - placed.margins[0])
 
 
@@ -300,7 +415,7 @@ def _time(artifact: Path) -> dict[str, float]:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--cache", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
-@click.option("--seed", "seeds", type=int, multiple=True, default=(0,))
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
 @click.option("--retrain/--no-retrain", default=True, help="Also train three students again.")
 @click.option("--student", type=click.Path(path_type=Path), help="Artifact, to measure the time.")
 def main(

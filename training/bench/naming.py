@@ -19,6 +19,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tasks.classfeatures import FEATURES
 from training.bench.ledger import append_line, read_lines
 from training.bench.namingcache import Left, cache_path, left_runs, parts_of
 from training.bench.namingreport import write_naming_report
@@ -26,7 +27,6 @@ from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, fit_scaler
 from training.errors import TrainingError
 from training.naming.names import (
-    FEATURES,
     MOVEMENT,
     Described,
     NamedClass,

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.manifest import Scaler
+from models.tasks.classfeatures import FEATURES
 from training.bench.acrosswindows import Form, common_windows
 from training.bench.ledger import append_line, read_lines
 from training.bench.namingtexts import Text, compared_texts, name_label
@@ -40,7 +41,6 @@ from training.distill import distill
 from training.errors import TrainingError
 from training.methods.knowledge_pruning import normalise
 from training.methods.plain import Plain
-from training.naming.names import FEATURES
 from training.recipes import Recipe, parse_table
 from training.scoring import scale_windows
 from training.students.encoders import build_encoder

@@ -25,12 +25,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tasks.classfeatures import FEATURES
 from training.bench.ledger import write_lines
 from training.bench.namingcache import BENCHMARKS
 from training.bench.openvocab import area_under_curve
 from training.bench.stats import table_row, with_three_digits
 from training.errors import LedgerError, TrainingError
-from training.naming.names import FEATURES, Described, NamedClass, fit_margin, fit_named, fit_views
+from training.naming.names import Described, NamedClass, fit_margin, fit_named, fit_views
 from training.teachers.anchors import control_anchors, read_anchors
 from training.teachers.prompts import FACTS
 from training.teachers.text_encoders import ENCODERS

@@ -7,6 +7,7 @@ may differ from all of them before it gets another name.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +25,8 @@ from models.features import scale
 from models.manifest import Draft, Manifest
 from models.session import Student
 from models.tasks.classes import UNKNOWN, ClassAnswer, ClassesDecoding, ClassScores
-from models.tasks.classfeatures import ClassFeatures, pack_vectors
-from models.tasks.fields import MAX_LABELS, ClassLabel
+from models.tasks.classfeatures import FEATURES, ClassFeatures, pack_vectors
+from models.tasks.fields import MAX_LABELS, ClassLabel, fold_label
 from models.tasks.registry import find_task
 from training.candidate import code_revision, recipe_of
 from training.datasets.contract import DataSet
@@ -34,7 +35,6 @@ from training.naming.graph import extend_graph
 from training.naming.leaveout import LeftOut, leave_each_out
 from training.naming.module import NamingHead
 from training.naming.names import (
-    FEATURES,
     MOVEMENT,
     Described,
     NamedClass,
@@ -70,6 +70,7 @@ _TEXT_WEIGHT = 1.0  # example windows that a centre predicted from a text counts
 _CHECKED = 256  # windows
 _LONGEST = 4000  # characters of a text in a manifest
 _CLASS_LABEL = TypeAdapter(ClassLabel)
+_OF_VERSION = re.compile(r"v[0-9]+: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ def extend_student(
         trial = Student(write_artifact(scratch, draft, onnx_bytes))
         trial.self_test()
         lost = _check_scores(Student(artifact), trial, named, kept, held_out.windows, activity)
+        measured = {"held_out" if is_fresh else "learned people": _measure_known(trial, held_out)}
+        draft = draft.model_copy(update={"metrics": measured | draft.metrics})
     written = write_artifact(folder, draft, onnx_bytes)
     described = dict(
         zip((*decoding.labels, activity), (*descriptions, tuple(sentences)), strict=True)
@@ -269,20 +272,16 @@ def _check_name(manifest: Manifest, decoding: ClassesDecoding, activity: str) ->
         why = exc.errors(include_url=False, include_context=False)[0]["msg"]
         msg = f"{activity!r} cannot be the name of a class: {why}"
         raise NamingError(msg) from exc
-    folded = {_folded(label): label for label in decoding.labels}
-    if (known := folded.get(_folded(activity))) is not None:
+    folded = {fold_label(label): label for label in decoding.labels}
+    if (known := folded.get(fold_label(activity))) is not None:
         msg = f"{manifest.name} v{manifest.version} knows {known} already"
         raise NamingError(msg)
-    if _folded(activity) == UNKNOWN:
+    if fold_label(activity) == UNKNOWN:
         msg = f"{activity!r} is the label of windows that resemble no class: choose another name"
         raise NamingError(msg)
     if len(decoding.labels) >= MAX_LABELS:
         msg = f"{manifest.name} v{manifest.version} knows {MAX_LABELS} classes, the most there are"
         raise NamingError(msg)
-
-
-def _folded(label: str) -> str:
-    return label.casefold().replace("_", " ")
 
 
 def _split(
@@ -447,14 +446,42 @@ def _draft(
                     "features": with_centre(decoding.features, named),
                 }
             ),
-            "metrics": manifest.metrics
-            | {
+            "metrics": {
                 measures_name(activity): measures,
                 "left out": {decoding.labels[one.label]: one.recall for one in left},
+                **_of_before(manifest),
             },
             "lineage": lineage,
         }
     )
+
+
+def _measure_known(student: Student, windows: WindowSet) -> dict[str, float]:
+    """How the extended student answers windows of the known activities; the new name is wrong.
+
+    The F1 is the mean over the activities that occur, so that of the new one, without a window, is
+    not among them.
+    """
+    scores, truth = cast(ClassScores, student.score(windows.windows)), windows.labels
+    winners = scores.values.argmax(axis=1)
+    each = []
+    for label in np.unique(truth):
+        said, is_so = winners == label, truth == label
+        each.append(2 * np.sum(said & is_so) / (np.sum(said) + np.sum(is_so)))
+    return {
+        "macro_f1": float(np.mean(each)),
+        "accuracy": float(np.mean(winners == truth)),
+        "unknown_share": float(np.mean(~scores.known)),
+        "windows": float(len(truth)),
+    }
+
+
+def _of_before(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """The measures of the student that is extended, by the version that they are true of."""
+    return {
+        (split if _OF_VERSION.match(split) else f"v{manifest.version}: {split}")[:64]: measures
+        for split, measures in manifest.metrics.items()
+    }
 
 
 def measures_name(activity: str) -> str:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.naming.names import FEATURES, MOVEMENT, NamedClass
+from models.tasks.classfeatures import FEATURES
+from training.naming.names import MOVEMENT, NamedClass
 from training.naming.placing import BEYOND, CLAMP, PlacedClass
 from training.students.movement import Movement
 

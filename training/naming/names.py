@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models.tasks.classfeatures import FEATURES
 from training.naming.placing import (
     PlacedClass,
     View,
@@ -31,7 +32,6 @@ from training.students.movement import INFLUENCES
 from training.teachers.facts import FACTS
 
 __all__ = [
-    "FEATURES",
     "MOVEMENT",
     "Described",
     "NamedClass",
@@ -45,7 +45,6 @@ Floats = NDArray[np.float64]
 Values = Mapping[str, NDArray[np.float32]]
 
 MOVEMENT = "movement"
-FEATURES = "features"
 _RIDGE = {MOVEMENT: 0.05, FEATURES: 0.3}
 _NOISE = {MOVEMENT: 0.03, FEATURES: 0.1}
 _WIDTH = {MOVEMENT: 0.03, FEATURES: 0.3}

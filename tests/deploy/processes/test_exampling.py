@@ -123,6 +123,27 @@ def test_examples_stay_when_the_log_has_lost_their_label(watched: Watched) -> No
     fresh.plant.close()
 
 
+def test_the_same_span_given_again_keeps_windows_that_the_log_has_no_more(
+    watched: Watched,
+) -> None:
+    watched.run_student()
+    watched.give(WALK)
+    fresh = Watched(watched.folder / "again")  # its log has no readings
+    fresh.run_student()
+    fresh.file.change(watched.file.read().values(), [])
+    fresh.give(replace(WALK, label="sculling", example="stream"), T0 + 5)
+    (each,) = fresh.file.read().values()
+    assert (each.label, each.for_all, each.recv_ms, len(each.windows)) == (
+        "sculling",
+        True,
+        T0 + 5,
+        9,
+    )
+    fresh.give(replace(WALK, to_ms=T0 + 3_000), T0 + 6)
+    assert fresh.kept() == {"plant/press-1/imu/a": 0}, "another span has other windows"
+    fresh.plant.close()
+
+
 def test_labels_beyond_a_bound_stop_nobody_and_hold_when_there_is_room(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,12 +26,16 @@ def test_examples_are_the_first_windows_of_a_person_and_no_scored_window_overlap
         assert not set(trial.scored) & {*trial.examples, trial.examples[-1] + 1}
 
 
-def test_shared_examples_come_from_people_who_are_not_scored() -> None:
-    trials = [each for each in draw_trials(LABELS, GROUPS, 1, 0) if each.whom == "all"]
-    assert len(trials) == 10 * len(COUNTS)
-    for trial in trials:
+@pytest.mark.parametrize(("whom", "trials", "givers"), [("one", 4, 1), ("several", 10, 2)])
+def test_shared_examples_come_from_people_who_are_not_scored(whom, trials, givers) -> None:
+    found = [each for each in draw_trials(LABELS, GROUPS, 1, 0) if each.whom == whom]
+    assert len(found) == trials * len(COUNTS)
+    for trial in found:
         assert not set(GROUPS[trial.examples]) & set(GROUPS[trial.scored])
         assert len(set(trial.examples)) == trial.count
+        counts = np.bincount(GROUPS[trial.examples])
+        assert np.count_nonzero(counts) == min(trial.count, givers)
+        assert counts.max() - counts[counts > 0].min() <= 1  # in turn
 
 
 def test_a_mean_counts_every_label_once_and_leaves_out_those_without() -> None:
@@ -47,6 +51,6 @@ def test_a_mean_counts_every_label_once_and_leaves_out_those_without() -> None:
 
 def test_the_report_is_that_of_the_ledger(tmp_path) -> None:
     lines = read_lines(RESULTS)
-    assert len({line["config"] for line in lines if line["row"] == "examples"}) == 17
+    assert len({line["config"] for line in lines if line["row"] == "examples"}) == 2 * 17
     path = write_examples_report(lines, tmp_path / "examples.md")
     assert path.read_text() == RESULTS.with_suffix(".md").read_text()

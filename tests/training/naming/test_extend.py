@@ -13,12 +13,19 @@ from models.artifact import read_artifact
 from models.manifest import Channel
 from models.registry import Registry
 from models.session import Student
+from models.tasks.classfeatures import FEATURES
 from training.candidate import train_candidate
 from training.datasets.contract import DataSet
 from training.datasets.dummy import make_facts
 from training.errors import Hopeless, NamingError
-from training.naming.extend import describe_all, extend_student, measures_name, with_centre
-from training.naming.names import FEATURES, Described, fit_named, fit_views
+from training.naming.extend import (
+    _of_before,
+    describe_all,
+    extend_student,
+    measures_name,
+    with_centre,
+)
+from training.naming.names import Described, fit_named, fit_views
 from training.recipes import parse_recipe
 from training.teachers.facts import FACTS
 from training.windows import digest_windows
@@ -204,6 +211,21 @@ def test_a_window_like_nothing_stays_unknown_and_the_new_one_is_reached(extensio
     after = Student(extension.artifact)
     assert (after.score(new).known | ~Student(trained).score(new).known).mean() > 0.8
     assert not after.score(strange).known.any()
+
+
+def test_measures_say_of_which_version_they_are_true(extension, trained, data, tmp_path):
+    before, after = trained.manifest.metrics, extension.artifact.manifest.metrics
+    assert {f"v1: {split}": found for split, found in before.items()}.items() <= after.items()
+    assert not before.keys() & after.keys() - {"held_out"}
+    own = after["held_out"]  # measured again: a window with the new name is wrong
+    assert own.keys() >= {"macro_f1", "unknown_share", "windows"}
+    assert own["macro_f1"] >= before["held_out"]["macro_f1"] - 0.05
+    again = dataclasses.replace(
+        extension.artifact, manifest=extension.artifact.manifest.model_copy(update={"version": 2})
+    )
+    kept = _of_before(again.manifest)
+    assert kept["v1: held_out"] == before["held_out"]
+    assert kept["v2: held_out"] == own
 
 
 def test_card_and_lineage_say_what_was_done(extension, trained):

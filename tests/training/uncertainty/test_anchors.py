@@ -11,6 +11,7 @@ from models.anchors import AnchorSpace, anchor_of
 from models.tasks.classes import ClassesDecoding
 from training.uncertainty.anchors import (
     LabelledFeatures,
+    _left_out,
     choose_sample,
     fit_features,
     leave_people_out,
@@ -96,3 +97,27 @@ def test_one_person_gives_features_with_the_plain_share():
     one = people(1)
     part, _ = fit_features(DECODING, one, one, leave_people_out(one))
     assert part is not None
+
+
+def test_the_people_it_learned_from_are_kept_and_are_no_people_of_the_margin():
+    held_out, learned = people(4), people(10, seed=1)
+    part, _ = fit_features(DECODING, learned, held_out, leave_people_out(held_out))
+    assert part.learned is not None
+    assert set(part.learned_labels()) == set(range(4))
+    assert set(part.people()) == set(range(4))
+    vectors, statistics = part.learned_vectors()
+    assert (vectors.shape[1], statistics.shape[1]) == (12, 4)
+    same, _ = fit_features(DECODING, held_out, held_out, leave_people_out(held_out))
+    assert same.learned is None  # every person is in the sample already
+
+
+def test_the_margin_of_shared_examples_is_not_found_among_the_windows_of_who_gave_them():
+    drawn, others = people(3), people(1, seed=4)
+    part, _ = fit_features(DECODING, people(10, seed=1), drawn, leave_people_out(drawn))
+    pairs = [each for each in _left_out(DECODING, part, (drawn, others)) if each.is_shared]
+    assert len(pairs) == 4
+    assert {len(set(each.people)) for each in pairs} == {2}
+    two = people(2, seed=4)
+    two = replace(two, groups=two.groups + 10)  # both are new: one gives examples for the other
+    pairs = [each for each in _left_out(DECODING, part, (drawn, two)) if each.is_shared]
+    assert {len(set(each.people)) for each in pairs} == {3}
