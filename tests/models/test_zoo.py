@@ -20,6 +20,7 @@ ZOO = {
     "rul-fd001": ("rul", "engine", 14),
     "rul-fd001-long": ("rul", "engine", 14),
     "rul-fd003": ("rul", "engine", 14),
+    "rul-lifelong": ("rul", "engine", 14),
 }
 
 # Largest change of a score with the batch around it.

@@ -84,7 +84,8 @@ STUDENTS = {
     "rul-engines": Spec("cmapss.zip", "FD001+FD002+FD003+FD004"),
     "rul-fd001": Spec("cmapss.zip", "FD001"),
     "rul-fd001-long": Spec("cmapss.zip", "FD001"),
-    "rul-fd003": Spec("cmapss.zip", "FD001+FD003"),
+    "rul-fd003": Spec("cmapss.zip", "FD003"),
+    "rul-lifelong": Spec("cmapss.zip", "FD001+FD003"),
 }
 """Starter students by name; each has a recipe `training/configs/NAME.toml`."""
 

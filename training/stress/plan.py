@@ -101,8 +101,10 @@ def plan_stresses(manifest: Manifest) -> list[Stress]:
     sensors = {names[places[0]][:-2]: list(places) for places in triples}
     found: list[Stress] = []
 
+    pads = manifest.window.min_readings < manifest.window.length
+
     def add(kind: str, strength: str, change: Callable[..., NDArray[np.float32]]) -> None:
-        found.append(Stress(kind, strength, {"": partial(_changed, change)}))
+        found.append(Stress(kind, strength, {"": partial(_changed, change, pads)}))
 
     def add_each(
         kind: str,
@@ -111,7 +113,7 @@ def plan_stresses(manifest: Manifest) -> list[Stress]:
         change: Callable[..., NDArray[np.float32]],
     ) -> None:
         changes = {
-            name: partial(_changed, partial(change, places=places))
+            name: partial(_changed, partial(change, places=places), pads)
             for name, places in parts.items()
         }
         found.append(Stress(kind, strength, changes))
@@ -144,8 +146,13 @@ def plan_stresses(manifest: Manifest) -> list[Stress]:
     return [*found, *_gaps(manifest)]
 
 
-def _changed(change: Callable[[NDArray[np.float32]], NDArray[np.float32]], on: Material) -> Cut:
-    return replace(on.plain, windows=change(on.plain.windows))
+def _changed(
+    change: Callable[[NDArray[np.float32]], NDArray[np.float32]], pads: bool, on: Material
+) -> Cut:
+    windows = change(on.plain.windows)
+    if pads:
+        windows = stresses.padded_again(windows, on.plain.windows)
+    return replace(on.plain, windows=windows)
 
 
 def window_spec(manifest: Manifest) -> WindowSpec:

@@ -15,6 +15,7 @@ __all__ = [
     "clipped",
     "dropped",
     "noisy",
+    "padded_again",
     "shifted",
     "stuck",
     "tilted",
@@ -75,6 +76,24 @@ def noisy(windows: _Windows, widths: NDArray[np.float64], share: float, seed: in
     noise = np.random.default_rng(seed).standard_normal(windows.shape, dtype=np.float32)
     noise *= (share * widths).astype(np.float32)
     found: _Windows = windows + noise
+    return found
+
+
+def padded_again(windows: _Windows, before: _Windows) -> _Windows:
+    """Pad stressed windows as a stream does, which pads readings that are already disturbed.
+
+    Args:
+        windows: Stressed windows.
+        before: The same windows before, some padded in front by repeating their first reading.
+
+    >>> before = np.array([[[1.0], [1.0], [1.0], [2.0]]], np.float32)
+    >>> padded_again(np.array([[[7.0], [8.0], [9.0], [3.0]]], np.float32), before).ravel().tolist()
+    [9.0, 9.0, 9.0, 3.0]
+    """
+    differs = (before != before[:, :1]).any(axis=2)
+    first = np.maximum(differs.argmax(axis=1) - 1, 0)
+    kept = np.maximum(np.arange(windows.shape[1])[None], first[:, None])
+    found: _Windows = np.take_along_axis(windows, kept[:, :, None], axis=1)
     return found
 
 
