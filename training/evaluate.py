@@ -18,11 +18,13 @@ __all__ = [
     "MEASURE_TITLES",
     "Comparison",
     "Rival",
+    "bootstrap_95",
     "calibration_error",
     "calibration_floor",
     "columns_by_label",
     "compare_groups",
     "group_errors",
+    "harmonic_mean",
     "judge_rival",
     "noise_of_gain",
     "residual_interval",
@@ -125,6 +127,23 @@ def residual_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(truth - rul.astype(np.float64), [tail, 1 - tail])
     return float(low), float(high)
+
+
+def bootstrap_95(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean of values `[n]` by bootstrap, with a fixed seed."""
+    random = np.random.default_rng(0)
+    means = random.choice(values, (4000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def harmonic_mean(one: float, other: float) -> float:
+    """Compute the harmonic mean of two shares, which is 0 if either is.
+
+    >>> harmonic_mean(0.5, 1.0), harmonic_mean(0.0, 0.0)
+    (0.6666666666666666, 0.0)
+    """
+    return 2 * one * other / (one + other) if one + other else 0.0
 
 
 def group_errors(errors: NDArray[np.float64], groups: NDArray[np.int64]) -> dict[int, float]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.bench.stats import Line, bootstrap_95, table_row
+from training.bench.stats import Line, table_row
+from training.evaluate import bootstrap_95
 
 __all__ = ["macro", "write_examples_report"]
 

@@ -26,6 +26,7 @@ from training.bench.namingreport import write_naming_report
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, fit_scaler
 from training.errors import TrainingError
+from training.evaluate import harmonic_mean
 from training.naming.names import (
     MOVEMENT,
     Described,
@@ -228,7 +229,7 @@ def _measures(
         "recall": recall,
         "misnamed": float(is_named[~mine].mean()),
         "seen": seen,
-        "harmonic": 2 * recall * seen / (recall + seen) if recall + seen else 0.0,
+        "harmonic": harmonic_mean(recall, seen),
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from training.bench.stats import Line, bootstrap_95, table_row
+from training.bench.stats import Line, table_row
+from training.evaluate import bootstrap_95, harmonic_mean
 
 __all__ = ["macro", "write_naming_report"]
 
@@ -95,8 +96,7 @@ def _cells(lines: Sequence[Line], part: str) -> list[str]:
         values = np.array(list(macro(lines, part, measure).values()))
         means[measure] = float(values.mean())
         if measure == "harmonic":
-            new, old = means["recall"], means["seen"]
-            both = 2 * new * old / (new + old) if new + old else 0.0
+            both = harmonic_mean(means["recall"], means["seen"])
             cells.append(f"{both:.3f} ({means[measure]:.3f})")
             continue
         low, high = bootstrap_95(values)

@@ -31,6 +31,7 @@ from training.bench.namingcache import BENCHMARKS
 from training.bench.openvocab import area_under_curve
 from training.bench.stats import table_row, with_three_digits
 from training.errors import LedgerError, TrainingError
+from training.evaluate import harmonic_mean
 from training.naming.names import Described, NamedClass, fit_margin, fit_named, fit_views
 from training.teachers.anchors import control_anchors, read_anchors
 from training.teachers.prompts import FACTS
@@ -178,7 +179,7 @@ def measure_text(
             "recall": recall,
             "misnamed": float(is_new[truth != new].mean()),
             "seen": old,
-            "harmonic": 2 * recall * old / (recall + old) if recall + old else 0.0,
+            "harmonic": harmonic_mean(recall, old),
             "area": area_under_curve(some.astype(np.float32), truth == new),
         }
     return found

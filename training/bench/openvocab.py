@@ -25,6 +25,7 @@ from torch import nn
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import distill
 from training.errors import DataSetError
+from training.evaluate import harmonic_mean
 from training.methods.open_vocabulary import OpenVocabulary
 from training.recipes import Recipe
 from training.scoring import scale_windows, score_scaled
@@ -139,7 +140,7 @@ def open_measures(
     found = {
         "unseen_recall": new,
         "seen_recall": old,
-        "harmonic": 2 * new * old / (new + old) if new + old else 0.0,
+        "harmonic": harmonic_mean(new, old),
         "auroc": float(
             np.mean([area_under_curve(beyond[:, label], truth == label) for label in unseen])
         ),

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.tasks.registry import tasks
 
 __all__ = [
     "Line",
-    "bootstrap_95",
     "by_choice",
     "differences",
     "error_with_spread",
@@ -50,14 +48,6 @@ def interval_95(values: Sequence[float]) -> float:
         return math.nan
     factor = _T[count - 2] if count - 2 < len(_T) else 1.96
     return float(factor * np.std(values, ddof=1) / math.sqrt(count))
-
-
-def bootstrap_95(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Compute the 95 % interval of the mean of values `[n]` by bootstrap, with a fixed seed."""
-    random = np.random.default_rng(0)
-    means = random.choice(values, (4000, len(values))).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def half_within(groups: Sequence[Sequence[float]]) -> float:

@@ -31,6 +31,7 @@ from models.tasks.registry import find_task
 from training.candidate import code_revision, recipe_of
 from training.datasets.contract import DataSet
 from training.errors import ExportError, Hopeless, NamingError
+from training.evaluate import bootstrap_95
 from training.naming.graph import extend_graph
 from training.naming.leaveout import LeftOut, leave_each_out
 from training.naming.module import NamingHead
@@ -414,7 +415,7 @@ def _draft(
     }
     if left:
         recalls = np.array([one.recall for one in left])
-        lower, upper = _interval(recalls)
+        lower, upper = bootstrap_95(recalls)
         measures |= {
             "expected_recall": float(recalls.mean()),
             "expected_recall_low": lower,
@@ -508,11 +509,3 @@ def with_centre(features: ClassFeatures | None, named: NamedClass) -> ClassFeatu
             "weights": (*features.weights, 0.0 if placed is None else _TEXT_WEIGHT),
         }
     )
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % interval of a mean over labels, by bootstrap with a fixed seed."""
-    random = np.random.default_rng(0)
-    means = random.choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
