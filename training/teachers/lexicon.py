@@ -4,6 +4,10 @@ A label such as `WALKING_UPSTAIRS` says nothing by itself to a rule, and little 
 These are the sentences that stand for it where nobody describes it. They were written from what
 everybody knows about the activities, with the words that `training.teachers.facts` reads; those of
 the benchmarks are the prompts `-described`, which are older than this use.
+
+`kpstream models extend` reads them. They describe a person and leave the place of the sensor open,
+as a user's own description does. `training.teachers.motions` is the other table of activities: its
+sentences differ by the place of the sensor, and only the comparison of texts uses them.
 """
 
 from __future__ import annotations
