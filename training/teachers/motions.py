@@ -5,9 +5,9 @@ strength of the movement, tilt and turning. The rule says what a sensor at a pla
 it. Both were written from general knowledge of how people move, before any result was known, and no
 data set was looked at. `sentences_of` and `numbers_of` are pure functions of the facts.
 
-They are the prompts `-rule` of the comparison of texts (`training.bench.namingtexts`), which knows
-the place of wear of every data set. `kpstream models extend` cannot know it, and reads the sentences
-of `training.teachers.lexicon`, which leave it open.
+The prompts `-rule` of the comparison of texts (`training.bench.namingtexts`) come from here, since
+it knows the place of wear in every data set. `kpstream models extend` doesn't know it, and reads
+the sentences of `training.teachers.lexicon`, which leave it open.
 """
 
 from __future__ import annotations
