@@ -21,11 +21,14 @@ Each of them ends `train-redistill` with exit code 2 and its message; nothing is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from ingest.extras import install_command
 from ingest.recordings import RecordingError
+from models.errors import ModelError
 
 __all__ = [
     "AnchorCacheError",
@@ -41,6 +44,7 @@ __all__ = [
     "RunFolderError",
     "TeacherError",
     "TrainingError",
+    "exit_on_errors",
     "reading_data",
 ]
 
@@ -101,6 +105,28 @@ class MissingExtraError(TrainingError):
             f"training needs the module {module!r}, which is not installed: run "
             f"{install or install_command('training')}"
         )
+
+
+@contextmanager
+def exit_on_errors(command: str) -> Iterator[None]:
+    """End a command with one line about what is wrong and the status 2, instead of a traceback.
+
+    It decorates the function of the command.
+
+    Args:
+        command: The command, as the user typed it.
+    """
+    try:
+        yield
+    except (TrainingError, ModelError) as exc:
+        _end(command, str(exc))
+    except OSError as exc:
+        _end(command, f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+
+
+def _end(command: str, text: str) -> NoReturn:
+    print(f"{command}: {text}", file=sys.stderr)
+    sys.exit(2)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ _REPLACE = click.option(
 @click.group()
 @click.option(
     "--registry",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Registry folder; default: that of the gateway.",
 )
 @click.pass_context

@@ -19,7 +19,6 @@ odd readings after that raise the next one. On the test part the benchmark repor
 from __future__ import annotations
 
 import csv
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from numpy.typing import NDArray
 
 from ingest.simulators.faults import Fault, FaultPlan, draw_faults, inject
 from models.artifact import read_artifact
-from models.errors import ArtifactError
 from models.session import Student
 from training.bench.anomalyreport import anomaly_report
 from training.bench.detectors import (
@@ -43,11 +41,11 @@ from training.bench.detectors import (
     fit_seasonal_naive,
     student_detector,
 )
-from training.bench.ledger import append_line, read_lines
+from training.bench.ledger import append_line, read_results
 from training.candidate import code_revision
 from training.datasets.series import SeriesSet
 from training.datasets.series_sources import read_series, read_series_file
-from training.errors import DataSetError, LedgerError, TrainingError
+from training.errors import DataSetError, TrainingError, exit_on_errors
 from training.forecasting.candidate import train_forecaster
 from training.forecasting.recipe import read_forecast_recipe
 
@@ -365,6 +363,7 @@ def main() -> None:
     default=RESULTS,
     help="Results file to append to.",
 )
+@exit_on_errors("training.bench.anomalies")
 def run(
     data: Path,
     name: str,
@@ -376,23 +375,17 @@ def run(
     results: Path,
 ) -> None:
     """Judge students and baselines on one set, and append a line for each."""
-    try:
-        series = read_series(name, data) if data.is_dir() else read_series_file(data, name)
-        loaded = [Student(read_artifact(path)) for path in students]
-        loaded += [_trained(path, series, scratch) for path in recipes]
-        detectors = {
-            f"{one.manifest.name} v{one.manifest.version}": student_detector(one) for one in loaded
-        }
-        detectors |= baselines(series, steps=6)
-        longest = max([one.manifest.window.length for one in loaded], default=0)
-        history = max(longest, series.period + _PROFILE_READINGS)
-        found = read_labels(labels, series) if labels else None
-        lines = compare_detectors(
-            series, detectors, history=history, seeds=range(seeds), labels=found
-        )
-    except (TrainingError, ArtifactError) as exc:
-        click.echo(f"training.bench.anomalies: {exc}", err=True)
-        sys.exit(2)
+    series = read_series(name, data) if data.is_dir() else read_series_file(data, name)
+    loaded = [Student(read_artifact(path)) for path in students]
+    loaded += [_trained(path, series, scratch) for path in recipes]
+    detectors = {
+        f"{one.manifest.name} v{one.manifest.version}": student_detector(one) for one in loaded
+    }
+    detectors |= baselines(series, steps=6)
+    longest = max([one.manifest.window.length for one in loaded], default=0)
+    history = max(longest, series.period + _PROFILE_READINGS)
+    found = read_labels(labels, series) if labels else None
+    lines = compare_detectors(series, detectors, history=history, seeds=range(seeds), labels=found)
     for line in lines:
         append_line(results, line)
         click.echo(_row(line))
@@ -417,16 +410,10 @@ def _trained(path: Path, data: SeriesSet, scratch: Path) -> Student:
 
 @main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Results file.")
+@exit_on_errors("training.bench.anomalies")
 def report(results: Path) -> None:
     """Write the tables (Markdown) beside the results file."""
-    try:
-        lines = read_lines(results)
-        if not lines:
-            msg = f"{results} has no lines: make them with python -m training.bench.anomalies run"
-            raise LedgerError(msg)
-    except LedgerError as exc:
-        click.echo(f"training.bench.anomalies: {exc}", err=True)
-        sys.exit(2)
+    lines = read_results(results, "python -m training.bench.anomalies run")
     path = results.with_suffix(".md")
     path.write_text(anomaly_report(lines), encoding="utf-8")
     click.echo(path)

@@ -36,6 +36,7 @@ from training.bench.ledger import (
     missing_runs,
     read_lines,
     read_plan,
+    read_results,
     shipped_plans,
 )
 from training.bench.report import write_report
@@ -44,7 +45,7 @@ from training.bench.shifts import TRANSFERS, UNSEEN
 from training.bench.taughtreport import write_taught_report
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet
-from training.errors import TrainingError
+from training.errors import exit_on_errors
 from training.forecasting.teaching import teacher_products
 
 __all__ = ["run_missing", "run_missing_forecasts"]
@@ -84,6 +85,7 @@ def main() -> None:
 @click.option(
     "--max-minutes", type=click.FloatRange(min=0), default=1e6, help="Start no run after this time."
 )
+@exit_on_errors("training.bench")
 def run(
     data: Path,
     results: Path,
@@ -95,26 +97,22 @@ def run(
 ) -> None:
     """Make the missing runs of the shipped plans (or of --plan files)."""
     deadline_s = time.monotonic() + 60 * max_minutes
-    try:
-        shipped = (*shipped_plans(), *shipped_forecast_plans(), *shipped_taught_plans())
-        chosen = plans or shipped
-        of_forecasts = [plan for plan in chosen if plan.name.startswith(FORECAST_PLANS)]
-        others = [plan for plan in chosen if plan not in of_forecasts]
-        runs = [run for plan in others for run in read_plan(plan) if only in (None, run.benchmark)]
-        failed = run_missing(runs, data, results, scratch, deadline_s, Console())
-        more = [
-            run
-            for plan in of_forecasts
-            for run in read_forecast_plan(plan)
-            if only in (None, run.benchmark)
-        ]
-        failed += run_missing_forecasts(more, data, forecasts, deadline_s, Console())
-        for sentence in failed:
-            click.echo(f"training.bench: not exported: {sentence}", err=True)
-        sys.exit(1 if failed else 0)
-    except TrainingError as exc:
-        click.echo(f"training.bench: {exc}", err=True)
-        sys.exit(2)
+    shipped = (*shipped_plans(), *shipped_forecast_plans(), *shipped_taught_plans())
+    chosen = plans or shipped
+    of_forecasts = [plan for plan in chosen if plan.name.startswith(FORECAST_PLANS)]
+    others = [plan for plan in chosen if plan not in of_forecasts]
+    runs = [run for plan in others for run in read_plan(plan) if only in (None, run.benchmark)]
+    failed = run_missing(runs, data, results, scratch, deadline_s, Console())
+    more = [
+        run
+        for plan in of_forecasts
+        for run in read_forecast_plan(plan)
+        if only in (None, run.benchmark)
+    ]
+    failed += run_missing_forecasts(more, data, forecasts, deadline_s, Console())
+    for sentence in failed:
+        click.echo(f"training.bench: not exported: {sentence}", err=True)
+    sys.exit(1 if failed else 0)
 
 
 @main.command()
@@ -128,23 +126,22 @@ def run(
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder; by default that of the results file."
 )
+@exit_on_errors("training.bench")
 def report(results: Path, forecasts: Path, out: Path | None) -> None:
     """Write tables (Markdown) and plots from the results files, for the shipped plans."""
-    try:
-        runs = [run for plan in shipped_plans() for run in read_plan(plan)]
-        for path in write_report(runs, read_lines(results), out or results.parent):
+    runs = [run for plan in shipped_plans() for run in read_plan(plan)]
+    for path in write_report(
+        runs, read_results(results, "python -m training.bench run"), out or results.parent
+    ):
+        click.echo(path)
+    if forecasts.exists():
+        more = [run for plan in shipped_forecast_plans() for run in read_forecast_plan(plan)]
+        lines = read_lines(forecasts)
+        for path in write_forecast_report(more, lines, out or forecasts.parent):
             click.echo(path)
-        if forecasts.exists():
-            more = [run for plan in shipped_forecast_plans() for run in read_forecast_plan(plan)]
-            lines = read_lines(forecasts)
-            for path in write_forecast_report(more, lines, out or forecasts.parent):
-                click.echo(path)
-            taught = [run for plan in shipped_taught_plans() for run in read_forecast_plan(plan)]
-            for path in write_taught_report(taught, lines, out or forecasts.parent):
-                click.echo(path)
-    except TrainingError as exc:
-        click.echo(f"training.bench: {exc}", err=True)
-        sys.exit(2)
+        taught = [run for plan in shipped_taught_plans() for run in read_forecast_plan(plan)]
+        for path in write_taught_report(taught, lines, out or forecasts.parent):
+            click.echo(path)
 
 
 def run_missing(

@@ -39,13 +39,13 @@ from models.session import Student
 from models.tasks.classes import ClassesDecoding
 from models.tasks.classfeatures import FARTHEST, FEATURES, ClassFeatures, pack_classes, pack_vectors
 from training.bench.examplesreport import write_examples_report
-from training.bench.ledger import append_line, read_lines
+from training.bench.ledger import append_line, read_lines, read_results
 from training.bench.naming import describe_benchmark, movement_of
 from training.bench.namingcache import Left, cache_path, left_runs, parts_of
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import distill
-from training.errors import DataSetError, TrainingError
+from training.errors import DataSetError, exit_on_errors
 from training.methods.plain import Plain
 from training.naming.names import MOVEMENT, NamedClass, fit_named, fit_views
 from training.recipes import Recipe
@@ -418,6 +418,7 @@ def _time(artifact: Path) -> dict[str, float]:
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
 @click.option("--retrain/--no-retrain", default=True, help="Also train three students again.")
 @click.option("--student", type=click.Path(path_type=Path), help="Artifact, to measure the time.")
+@exit_on_errors("training.bench.examples")
 def main(
     data: Path,
     cache: Path,
@@ -427,49 +428,47 @@ def main(
     student: Path | None,
 ) -> None:
     """Measure what is missing and write the report."""
-    try:
-        done = {line["config"] for line in read_lines(results)}
-        sets: dict[str, DataSet] = {}
-        for one in left_runs(("none",), seeds):
-            config = f"{one.benchmark} {one.label} {one.recipe.seed}"
-            path = cache_path(cache, one)
-            again = retrain and one.recipe.seed == 0 and _RETRAINED[one.benchmark] == one.label
-            wanted = [config] + [f"retrained {config}"] * again
-            if not path.exists() or not set(wanted) - done:
-                continue
-            if one.benchmark not in sets:
-                sets = {one.benchmark: read_benchmark(one.benchmark, data)}
-            read = sets[one.benchmark]
-            line: dict[str, Any] = {"benchmark": one.benchmark, "seed": one.recipe.seed}
-            line["label"] = str((read.labels or ())[one.label])
-            if config not in done:
-                with np.load(path) as file:
-                    cached = dict(file)
-                found, features = measure_label(
-                    cached, *_name_by_text(read, one, cached), one.recipe.seed
-                )
-                line |= {"config": config, "row": "examples", **found}
-                line["shares"] = [features.sample_share, features.shared_share]
-                append_line(results, _rounded(line))
-                click.echo(config)
-            if again and f"retrained {config}" not in done:
-                recipe = replace(one.recipe)
-                line = {key: line[key] for key in ("benchmark", "seed", "label")}
-                line |= {"config": f"retrained {config}", "row": "retrained"}
-                began = time.process_time()
-                line["test"] = _retrain(read, replace(one, recipe=recipe), one.recipe.seed)
-                line["cpu_s"] = time.process_time() - began
-                append_line(results, _rounded(line))
-                click.echo(line["config"])
-        if student is not None:
-            name = read_artifact(student).manifest.name
-            append_line(
-                results,
-                _rounded({"config": "time", "row": "time", "student": name, "ms": _time(student)}),
+    done = {line["config"] for line in read_lines(results)}
+    sets: dict[str, DataSet] = {}
+    for one in left_runs(("none",), seeds):
+        config = f"{one.benchmark} {one.label} {one.recipe.seed}"
+        path = cache_path(cache, one)
+        again = retrain and one.recipe.seed == 0 and _RETRAINED[one.benchmark] == one.label
+        wanted = [config] + [f"retrained {config}"] * again
+        if not path.exists() or not set(wanted) - done:
+            continue
+        if one.benchmark not in sets:
+            sets = {one.benchmark: read_benchmark(one.benchmark, data)}
+        read = sets[one.benchmark]
+        line: dict[str, Any] = {"benchmark": one.benchmark, "seed": one.recipe.seed}
+        line["label"] = str((read.labels or ())[one.label])
+        if config not in done:
+            with np.load(path) as file:
+                cached = dict(file)
+            found, features = measure_label(
+                cached, *_name_by_text(read, one, cached), one.recipe.seed
             )
-        click.echo(write_examples_report(read_lines(results), results.with_suffix(".md")))
-    except TrainingError as exc:
-        raise click.ClickException(str(exc)) from exc
+            line |= {"config": config, "row": "examples", **found}
+            line["shares"] = [features.sample_share, features.shared_share]
+            append_line(results, _rounded(line))
+            click.echo(config)
+        if again and f"retrained {config}" not in done:
+            recipe = replace(one.recipe)
+            line = {key: line[key] for key in ("benchmark", "seed", "label")}
+            line |= {"config": f"retrained {config}", "row": "retrained"}
+            began = time.process_time()
+            line["test"] = _retrain(read, replace(one, recipe=recipe), one.recipe.seed)
+            line["cpu_s"] = time.process_time() - began
+            append_line(results, _rounded(line))
+            click.echo(line["config"])
+    if student is not None:
+        name = read_artifact(student).manifest.name
+        append_line(
+            results,
+            _rounded({"config": "time", "row": "time", "student": name, "ms": _time(student)}),
+        )
+    lines = read_results(results, f"python -m training.bench.namingcache --out {cache}")
+    click.echo(write_examples_report(lines, results.with_suffix(".md")))
 
 
 def _rounded(line: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ __all__ = [
     "missing_runs",
     "read_lines",
     "read_plan",
+    "read_results",
     "shipped_plans",
     "write_lines",
 ]
@@ -196,7 +197,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{path} is no results file of this command: {exc}"
+        raise LedgerError(msg) from exc
     for number, text in enumerate(whole.splitlines(), start=1):
         try:
             line = json.loads(text)
@@ -205,6 +210,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             msg = f"{path}, line {number} is not a finished run: delete the line to make it again"
             raise LedgerError(msg) from exc
         lines.append(line)
+    return lines
+
+
+def read_results(path: Path, made_by: str) -> list[dict[str, Any]]:
+    """Read the finished runs for a report, as `read_lines`.
+
+    Args:
+        path: Results file.
+        made_by: Command that makes the runs, for the message.
+
+    Raises:
+        LedgerError: There is none, or a line is not a finished run.
+    """
+    lines = read_lines(path)
+    if not lines:
+        msg = f"{path} has no finished run: make some with {made_by}"
+        raise LedgerError(msg)
     return lines
 
 

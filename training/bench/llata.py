@@ -31,6 +31,7 @@ from training.bench.shifts import DISTURBANCES, disturb
 from training.bench.timellm import TEST_STRIDE, TEST_STRIDES, read_pair, set_of
 from training.candidate import code_revision
 from training.datasets.series import SeriesSet
+from training.errors import exit_on_errors
 from training.teachers.backbones import Backbone, load_backbone
 from training.teachers.llata import train_llata
 from training.teachers.llata_config import LlataConfig
@@ -250,6 +251,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
+@exit_on_errors("training.bench.llata")
 def main() -> None:
     """Make the trials that have no line yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])

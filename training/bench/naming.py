@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.tasks.classfeatures import FEATURES
-from training.bench.ledger import append_line, read_lines
+from training.bench.ledger import append_line, read_lines, read_results
 from training.bench.namingcache import Left, cache_path, left_runs, parts_of
 from training.bench.namingreport import write_naming_report
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, fit_scaler
-from training.errors import TrainingError
+from training.errors import exit_on_errors
 from training.evaluate import harmonic_mean
 from training.naming.names import (
     MOVEMENT,
@@ -273,41 +273,40 @@ def _identity(name: str, one: Left) -> str:
 @click.option("--cache", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
+@exit_on_errors("training.bench.naming")
 def main(data: Path, cache: Path, results: Path, seeds: tuple[int, ...]) -> None:
     """Measure the missing rows and write the report."""
-    try:
-        done = {line["config"] for line in read_lines(results)}
-        last: tuple[Any, ...] = ()
-        missing = list(_missing(seeds, done))
-        cached_runs = [run for run in missing if cache_path(cache, run[1]).exists()]
-        if len(cached_runs) < len(missing):
-            click.echo(
-                f"{len(missing) - len(cached_runs)} rows are left out, because {cache} has no file "
-                "for them: make it with python -m training.bench.namingcache",
-                err=True,
-            )
-        for name, one in cached_runs:
-            file = cache_path(cache, one)
-            key = (one.benchmark, one.label, one.recipe.seed)
-            if not last or last[0] != key:
-                last = (key, movement_of(_data(one.benchmark, data), one))
-            with np.load(file) as cached:
-                found = measure_row(ROWS[name], one, dict(cached), *last[1])
-                label = str(cached["labels"][one.label])
-            line: dict[str, Any] = {
-                "config": _identity(name, one),
-                "row": name,
-                "benchmark": one.benchmark,
-                "label": label,
-                "seed": one.recipe.seed,
-            }
-            for part, measures in found.items():
-                line[part] = {key: _rounded(value) for key, value in measures.items()}
-            append_line(results, line)
-            click.echo(line["config"])
-        click.echo(write_naming_report(ROWS, read_lines(results), results.with_suffix(".md")))
-    except TrainingError as exc:
-        raise click.ClickException(str(exc)) from exc
+    done = {line["config"] for line in read_lines(results)}
+    last: tuple[Any, ...] = ()
+    missing = list(_missing(seeds, done))
+    cached_runs = [run for run in missing if cache_path(cache, run[1]).exists()]
+    if len(cached_runs) < len(missing):
+        click.echo(
+            f"{len(missing) - len(cached_runs)} rows are left out, because {cache} has no file "
+            "for them: make it with python -m training.bench.namingcache",
+            err=True,
+        )
+    for name, one in cached_runs:
+        file = cache_path(cache, one)
+        key = (one.benchmark, one.label, one.recipe.seed)
+        if not last or last[0] != key:
+            last = (key, movement_of(_data(one.benchmark, data), one))
+        with np.load(file) as cached:
+            found = measure_row(ROWS[name], one, dict(cached), *last[1])
+            label = str(cached["labels"][one.label])
+        line: dict[str, Any] = {
+            "config": _identity(name, one),
+            "row": name,
+            "benchmark": one.benchmark,
+            "label": label,
+            "seed": one.recipe.seed,
+        }
+        for part, measures in found.items():
+            line[part] = {key: _rounded(value) for key, value in measures.items()}
+        append_line(results, line)
+        click.echo(line["config"])
+    lines = read_results(results, f"python -m training.bench.namingcache --out {cache}")
+    click.echo(write_naming_report(ROWS, lines, results.with_suffix(".md")))
 
 
 def _rounded(value: float) -> float | None:

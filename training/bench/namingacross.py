@@ -38,7 +38,7 @@ from training.bench.stats import table_row, with_three_digits
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import fit_scaler
 from training.distill import distill
-from training.errors import TrainingError
+from training.errors import exit_on_errors
 from training.methods.knowledge_pruning import normalise
 from training.methods.plain import Plain
 from training.recipes import Recipe, parse_table
@@ -284,30 +284,28 @@ over pairs and labels [95 % interval, Student's t]; pairs share sets, so they ar
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
+@exit_on_errors("training.bench.namingacross")
 def main(data: Path, results: Path, seeds: tuple[int, ...]) -> None:
     """Make the missing trainings and write the report."""
     read = lru_cache(maxsize=len(_IN_UNITS) + 1)(lambda name, form: read_named(name, data, form))
-    try:
-        lines = read_lines(results)
-        done = {line["config"] for line in lines}
-        for seed in seeds:
-            recipe = parse_table({**_RECIPE, "seed": seed, "split_seed": seed})
-            for source in SOURCES:
-                config = f"{source.name} {source.form} {seed}"
-                if config in done:
-                    continue
-                names = (source.name, *source.targets)
-                sets = {name: read(name, source.form) for name in names}
-                for line in list(measure_source(source, recipe, sets)):
-                    rounded = {
-                        key: round(value, 4) if isinstance(value, float) else value
-                        for key, value in line.items()
-                    }
-                    append_line(results, {"config": config, "seed": seed, **rounded})
-                click.echo(config)
-        click.echo(write_across_report(read_lines(results), results.with_suffix(".md")))
-    except TrainingError as exc:
-        raise click.ClickException(str(exc)) from exc
+    lines = read_lines(results)
+    done = {line["config"] for line in lines}
+    for seed in seeds:
+        recipe = parse_table({**_RECIPE, "seed": seed, "split_seed": seed})
+        for source in SOURCES:
+            config = f"{source.name} {source.form} {seed}"
+            if config in done:
+                continue
+            names = (source.name, *source.targets)
+            sets = {name: read(name, source.form) for name in names}
+            for line in list(measure_source(source, recipe, sets)):
+                rounded = {
+                    key: round(value, 4) if isinstance(value, float) else value
+                    for key, value in line.items()
+                }
+                append_line(results, {"config": config, "seed": seed, **rounded})
+            click.echo(config)
+    click.echo(write_across_report(read_lines(results), results.with_suffix(".md")))
 
 
 if __name__ == "__main__":

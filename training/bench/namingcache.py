@@ -42,7 +42,7 @@ from training.bench.ledger import METHODS
 from training.datasets.benchmarks import read_benchmark
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import distill
-from training.errors import DataSetError, TrainingError
+from training.errors import DataSetError, exit_on_errors
 from training.methods.knowledge_pruning import normalise
 from training.methods.open_vocabulary import OpenStudent, OpenVocabulary
 from training.methods.plain import Plain
@@ -184,23 +184,21 @@ def _outputs(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Cache folder.")
 @click.option("--method", "methods", multiple=True, default=("none", "kp-described", "kp-random"))
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
+@exit_on_errors("training.bench.namingcache")
 def main(data: Path, out: Path, methods: tuple[str, ...], seeds: tuple[int, ...]) -> None:
     """Make the missing files of the cache, one training each."""
-    out.mkdir(parents=True, exist_ok=True)
     read = lru_cache(maxsize=1)(lambda name: read_benchmark(name, data))
-    try:
-        for one in left_runs(methods, seeds):
-            path = cache_path(out, one)
-            if path.exists():
-                continue
-            found = train_left(read(one.benchmark), one)
-            unfinished = path.with_suffix(".part")
-            with unfinished.open("wb") as file:
-                np.savez(file, **found)
-            unfinished.replace(path)
-            click.echo(f"{path.name}")
-    except TrainingError as exc:
-        raise click.ClickException(str(exc)) from exc
+    for one in left_runs(methods, seeds):
+        path = cache_path(out, one)
+        if path.exists():
+            continue
+        found = train_left(read(one.benchmark), one)
+        out.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez(file, **found)
+        unfinished.replace(path)
+        click.echo(f"{path.name}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from training.bench.ledger import write_lines
 from training.bench.namingcache import BENCHMARKS
 from training.bench.openvocab import area_under_curve
 from training.bench.stats import table_row, with_three_digits
-from training.errors import LedgerError, TrainingError
+from training.errors import LedgerError, exit_on_errors
 from training.evaluate import harmonic_mean
 from training.naming.names import Described, NamedClass, fit_margin, fit_named, fit_views
 from training.teachers.anchors import control_anchors, read_anchors
@@ -319,40 +319,38 @@ Controls: `onehot`; `permuted` and `random`, {draws} draws each.
 @click.option("--cache", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1))
+@exit_on_errors("training.bench.namingtexts")
 def main(cache: Path, results: Path, seeds: tuple[int, ...]) -> None:
     """Measure all texts and write lines and report."""
-    try:
-        files = [
-            (benchmark, seed, file)
-            for benchmark in BENCHMARKS
-            for seed in seeds
-            for file in sorted(cache.glob(f"{benchmark}-*-none-{seed}.npz"))
-        ]
-        if not files:
-            msg = f"{cache} has no file of a plain student: run training.bench.namingcache first"
-            raise LedgerError(msg)
-        found: dict[tuple[str, str, str, str], list[dict[str, dict[str, float]]]] = {}
-        for benchmark, _, file in files:
-            with np.load(file) as opened:
-                cached = dict(opened)
-            label = str(cached["labels"][int(cached["left_out"])])
-            for text in compared_texts():
-                vectors = text.vectors(benchmark)
-                for kind in MAPS:
-                    key = (text.name, kind, benchmark, label)
-                    found.setdefault(key, []).append(measure_text(vectors, cached, kind))
-            click.echo(file.name)
-        made = sorted({seed for _, seed, _ in files})
-        lines = [
-            {"config": "/".join(key)}
-            | dict(zip(("text", "map", "benchmark", "label"), key, strict=True))
-            | {"seeds": made, **_averaged(some)}
-            for key, some in found.items()
-        ]
-        write_lines(results, lines)
-        click.echo(write_texts_report(lines, results.with_suffix(".md")))
-    except TrainingError as exc:
-        raise click.ClickException(str(exc)) from exc
+    files = [
+        (benchmark, seed, file)
+        for benchmark in BENCHMARKS
+        for seed in seeds
+        for file in sorted(cache.glob(f"{benchmark}-*-none-{seed}.npz"))
+    ]
+    if not files:
+        msg = f"{cache} has no file of a plain student: run training.bench.namingcache first"
+        raise LedgerError(msg)
+    found: dict[tuple[str, str, str, str], list[dict[str, dict[str, float]]]] = {}
+    for benchmark, _, file in files:
+        with np.load(file) as opened:
+            cached = dict(opened)
+        label = str(cached["labels"][int(cached["left_out"])])
+        for text in compared_texts():
+            vectors = text.vectors(benchmark)
+            for kind in MAPS:
+                key = (text.name, kind, benchmark, label)
+                found.setdefault(key, []).append(measure_text(vectors, cached, kind))
+        click.echo(file.name)
+    made = sorted({seed for _, seed, _ in files})
+    lines = [
+        {"config": "/".join(key)}
+        | dict(zip(("text", "map", "benchmark", "label"), key, strict=True))
+        | {"seeds": made, **_averaged(some)}
+        for key, some in found.items()
+    ]
+    write_lines(results, lines)
+    click.echo(write_texts_report(lines, results.with_suffix(".md")))
 
 
 if __name__ == "__main__":

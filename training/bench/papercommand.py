@@ -9,7 +9,6 @@ An interrupted command goes on where it stopped; a run that was in progress star
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -17,11 +16,11 @@ from pathlib import Path
 
 import click
 
-from training.bench.ledger import append_line, read_lines
+from training.bench.ledger import append_line, read_lines, read_results
 from training.bench.paperground import extra_runs, main_runs, missing_paper_runs
 from training.bench.paperreport import write_paper_ground
 from training.bench.paperruns import Ground, do_paper_run, prepare_ground
-from training.errors import TrainingError
+from training.errors import exit_on_errors
 
 __all__ = ["main"]
 
@@ -46,22 +45,19 @@ def main() -> None:
 @click.option(
     "--max-minutes", type=click.FloatRange(min=0), default=1e6, help="Start no run after this time."
 )
+@exit_on_errors("training.bench.papercommand")
 def run(data: Path, results: Path, extra: bool, share: tuple[int, int], max_minutes: float) -> None:
     """Make the runs that have no line yet, seed 0 of every cell first."""
     deadline_s = time.monotonic() + 60 * max_minutes
     ground = _reader(data)
-    try:
-        runs = (extra_runs() if extra else main_runs())[share[0] :: share[1]]
-        todo = missing_paper_runs(runs, read_lines(results))
-        for number, one in enumerate(todo, start=1):
-            if time.monotonic() >= deadline_s:
-                break
-            line = do_paper_run(one, ground(one.benchmark, one.seed, one.variant))
-            append_line(results, line)
-            click.echo(f"{number} of {len(todo)}: {one.key}, {line['seconds']} s")
-    except TrainingError as exc:
-        click.echo(f"training.bench.papercommand: {exc}", err=True)
-        sys.exit(2)
+    runs = (extra_runs() if extra else main_runs())[share[0] :: share[1]]
+    todo = missing_paper_runs(runs, read_lines(results))
+    for number, one in enumerate(todo, start=1):
+        if time.monotonic() >= deadline_s:
+            break
+        line = do_paper_run(one, ground(one.benchmark, one.seed, one.variant))
+        append_line(results, line)
+        click.echo(f"{number} of {len(todo)}: {one.key}, {line['seconds']} s")
 
 
 @main.command()
@@ -75,13 +71,11 @@ def run(data: Path, results: Path, extra: bool, share: tuple[int, int], max_minu
     default=Path("docs/knowledge-pruning.md"),
     help="Page whose table of gains is written again.",
 )
+@exit_on_errors("training.bench.papercommand")
 def report(results: Path, out: Path | None, page: Path) -> None:
     """Write the tables from the results file."""
-    try:
-        click.echo(write_paper_ground(read_lines(results), out or results.parent, page))
-    except TrainingError as exc:
-        click.echo(f"training.bench.papercommand: {exc}", err=True)
-        sys.exit(2)
+    lines = read_results(results, "python -m training.bench.papercommand run")
+    click.echo(write_paper_ground(lines, out or results.parent, page))
 
 
 def _reader(folder: Path) -> Callable[[str, int, str], Ground]:

@@ -11,7 +11,6 @@ of the steps on) and prints both errors on windows that it has learned from and 
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from training.bench.paperground import PASSES, PaperRun
 from training.bench.papernets import NETWORKS
 from training.bench.paperruns import Ground, prepare_ground, train_plain
-from training.errors import TrainingError
+from training.errors import exit_on_errors
 from training.methods.plain import Plain
 
 __all__ = ["errors_of"]
@@ -44,13 +43,10 @@ def errors_of(model: Plain, part: tuple[Tensor, Tensor], *, dropping: bool) -> t
 @click.command(context_settings={"show_default": True})
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Data folder.")
 @click.option("--only", "benchmark", default="FD001", help="Benchmark (C-MAPSS).")
+@exit_on_errors("training.bench.paperdropout")
 def main(data: Path, benchmark: str) -> None:
     """Print mean error and RMSE of every network, with dropout acting and without."""
-    try:
-        ground = prepare_ground(benchmark, data, 0)
-    except TrainingError as exc:
-        click.echo(f"training.bench.paperdropout: {exc}", err=True)
-        sys.exit(2)
+    ground = prepare_ground(benchmark, data, 0)
     for network, title in NETWORKS.items():
         model = train_plain(
             PaperRun(network, benchmark, "none", 0, _passes(network, benchmark)), ground

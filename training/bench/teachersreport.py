@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from training.bench.ledger import read_lines
+from training.bench.ledger import read_results
 from training.bench.published import published_errors
 from training.bench.shifts import DISTURBANCES, TRANSFERS
 from training.bench.stats import Line, differences
 from training.bench.verdicts import Difference, controls_of, over_seeds, verdict
+from training.errors import exit_on_errors
 
 __all__ = ["main", "write_teachers_page"]
 
@@ -139,13 +140,15 @@ def _text(difference: Difference | None) -> str:
     return "" if difference is None else str(difference)
 
 
+@exit_on_errors("training.bench.teachersreport")
 def main() -> None:
     """Write the page beside the results file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     results = Path("docs/results/forecast_teachers.jsonl")
     parser.add_argument("--results", type=Path, default=results)
     asked = parser.parse_args()
-    print(write_teachers_page(list(read_lines(asked.results)), asked.results.parent))
+    lines = read_results(asked.results, "python -m training.bench.llata or .timellm")
+    print(write_teachers_page(lines, asked.results.parent))
 
 
 if __name__ == "__main__":

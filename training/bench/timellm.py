@@ -28,6 +28,7 @@ from training.bench.shifts import DISTURBANCES, TRANSFERS, disturb
 from training.candidate import code_revision
 from training.datasets.ett import read_ett
 from training.datasets.series import SeriesSet, SeriesWindows
+from training.errors import exit_on_errors
 from training.teachers.backbones import Backbone
 from training.teachers.timellm import (
     OpenBackbone,
@@ -261,6 +262,7 @@ def read_pair(path: Path, name: str) -> tuple[SeriesSet, SeriesSet]:
     return read_ett(path, name), read_ett(path, TRANSFERS[name])
 
 
+@exit_on_errors("training.bench.timellm")
 def main() -> None:
     """Make the trials that have no line yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])

@@ -18,7 +18,7 @@ import numpy as np
 
 from training.datasets.contract import DataSet, fit_scaler
 from training.distill import distill
-from training.errors import TrainingError
+from training.errors import TrainingError, exit_on_errors
 from training.methods.build import build_method
 from training.recipes import Recipe, shipped_recipe
 from training.scoring import scale_windows, score_torch
@@ -93,6 +93,7 @@ def measure_unknown(data: DataSet, recipe: Recipe, label: int) -> UnknownShares:
     default="har-waist",
     help="Starter student.",
 )
+@exit_on_errors("training.bench.unknown")
 def main(data: Path, name: str) -> None:
     """Print the share of windows called unknown for every activity left out."""
     data_set, recipe = read_data(name, data, with_test=False), shipped_recipe(name)

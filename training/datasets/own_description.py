@@ -56,6 +56,7 @@ __all__ = [
     "Rul",
     "Test",
     "Window",
+    "described",
     "is_own",
     "read_own_description",
     "several_faults",
@@ -326,6 +327,11 @@ def _with_files(value: Any, *single: str) -> Any:
         if key in changed:
             changed[key] = _as_files(changed[key])
     return changed
+
+
+def described(path: Path) -> Path:
+    """Return the description in a folder of data, if it has one; else the path itself."""
+    return inside if (inside := path / "dataset.toml").is_file() else path
 
 
 def is_own(path: Path) -> bool:

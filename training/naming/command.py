@@ -14,17 +14,16 @@ from pathlib import Path
 import click
 
 from models.acceptance import publish_stable
-from models.artifact import Artifact, read_artifact
-from models.errors import ModelError, VersionMissing
+from models.artifact import Artifact
+from models.lookup import find_student
 from models.manifest import Manifest
 from models.registry import Registry
-from models.zoo import zoo_path
 from training.datasets.contract import DataSet
 from training.datasets.dummy import make_dummy
 from training.datasets.own import read_own
-from training.datasets.own_description import is_own
+from training.datasets.own_description import described, is_own
 from training.datasets.uci_har import read_uci_har
-from training.errors import Hopeless, NamingError, TrainingError
+from training.errors import Hopeless, NamingError, exit_on_errors
 from training.naming.extend import Extension, encode_text, extend_student, measures_name
 from training.starters.build import STUDENTS, read_data
 from training.teachers.lexicon import describe_label
@@ -76,6 +75,7 @@ _HOPELESS = 3
     default=Path.home() / ".local" / "state" / "kpstream" / "registry",
     help="Registry of the student.",
 )
+@exit_on_errors("kpstream models extend")
 def extend(
     name: str,
     activity: str,
@@ -99,7 +99,7 @@ def extend(
         if bool(out) == publish:
             msg = "pass either --out FOLDER or --publish"
             raise NamingError(msg)
-        artifact = _read(name, version, Registry(registry))
+        artifact = find_student(name, Registry(registry), version)
         given = sentences or describe_label(activity) or ()
         with tempfile.TemporaryDirectory() as scratch:
             found = extend_student(
@@ -121,32 +121,10 @@ def extend(
     except Hopeless as exc:
         click.echo(str(exc), err=True)
         sys.exit(_HOPELESS)
-    except (TrainingError, ModelError) as exc:
-        click.echo(f"kpstream models extend: {exc}", err=True)
-        sys.exit(2)
-    except OSError as exc:
-        click.echo(f"kpstream models extend: {exc.filename}: {exc.strerror}", err=True)
-        sys.exit(2)
-
-
-def _read(name: str, version: int | None, registry: Registry) -> Artifact:
-    if (Path(name) / "manifest.json").is_file():
-        return read_artifact(Path(name))
-    if name in registry.names():
-        if version is None:
-            pointer = registry.read_stable(name)
-            version = pointer.version if pointer else registry.list_versions(name)[-1]
-        return registry.read(name, version)
-    try:
-        return read_artifact(zoo_path(name))
-    except ModelError as exc:
-        known = ", ".join(registry.names()) or "nothing"
-        msg = f"there is no student {name!r}; {registry.root} has: {known}"
-        raise VersionMissing(msg) from exc
 
 
 def _read_data(manifest: Manifest, data: str) -> DataSet:
-    path = Path(data)
+    path = described(Path(data))
     if data == "dummy":
         return make_dummy(manifest.task)
     if is_own(path):

@@ -13,7 +13,6 @@ from the manifest alone.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +26,6 @@ from rich.console import Console
 
 import models.zoo
 from models.artifact import Artifact, read_artifact, write_artifact
-from models.errors import ModelError
 from models.features import scale
 from models.manifest import Draft
 from models.session import Student
@@ -37,7 +35,7 @@ from training.datasets.cmapss import LENGTH, read_cmapss
 from training.datasets.contract import DataSet
 from training.datasets.spsw import read_spsw
 from training.datasets.uci_har import read_uci_har
-from training.errors import DataSetError, TrainingError
+from training.errors import DataSetError, TrainingError, exit_on_errors
 from training.export.artifact import score_raw
 from training.recipes import Recipe, shipped_recipe
 from training.report import RunLog
@@ -295,33 +293,27 @@ def main() -> None:
     default=Path("runs/zoo"),
     help="Folder for the state of the runs.",
 )
+@exit_on_errors("training.starters")
 def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) -> None:
     """Train, calibrate, export, quantise and measure all students, or those of --only."""
     console = Console()
-    try:
-        for name in names or sorted([*STUDENTS, *FORECASTERS]):
-            for artifact in build(name, data, zoo, scratch, console):
-                manifest = artifact.manifest
-                test = ", ".join(f"{k} {v:.4g}" for k, v in manifest.metrics["test"].items())
-                console.print(f"{manifest.name}: {manifest.onnx.size_bytes} bytes; test {test}")
-    except (TrainingError, ModelError) as exc:
-        click.echo(f"training.starters: {exc}", err=True)
-        sys.exit(2)
+    for name in names or sorted([*STUDENTS, *FORECASTERS]):
+        for artifact in build(name, data, zoo, scratch, console):
+            manifest = artifact.manifest
+            test = ", ".join(f"{k} {v:.4g}" for k, v in manifest.metrics["test"].items())
+            console.print(f"{manifest.name}: {manifest.onnx.size_bytes} bytes; test {test}")
 
 
 @main.command("seen")
 @click.option(
     "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
 )
+@exit_on_errors("training.starters")
 def seen_command(data: Path) -> None:
     """Write again what the shipped manifests tell about the training data; no graph changes."""
-    try:
-        for name in sorted([*STUDENTS, *FORECASTERS]):
-            for artifact in describe_again(name, data, partial(read_data, with_test=False)):
-                click.echo(f"{artifact.manifest.name}: {artifact.digest}")
-    except (TrainingError, ModelError) as exc:
-        click.echo(f"training.starters: {exc}", err=True)
-        sys.exit(2)
+    for name in sorted([*STUDENTS, *FORECASTERS]):
+        for artifact in describe_again(name, data, partial(read_data, with_test=False)):
+            click.echo(f"{artifact.manifest.name}: {artifact.digest}")
 
 
 @main.command("stress")
@@ -336,16 +328,13 @@ def seen_command(data: Path) -> None:
     help="Student to test; may be repeated. All by default.",
 )
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="File to update.")
+@exit_on_errors("training.starters")
 def stress_command(data: Path, names: tuple[str, ...], results: Path) -> None:
     """Test shipped students under stress, in float32 and in eight bits; some three minutes."""
-    try:
-        for name in names or sorted([*STUDENTS, *FORECASTERS]):
-            found = stress_shipped(name, data, partial(read_data, with_test=True))
-            write_stressed(read_stressed(results) | {name: found}, results)
-            click.echo(f"{name}\n\n{stress_table(found)}")
-    except (TrainingError, ModelError) as exc:
-        click.echo(f"training.starters: {exc}", err=True)
-        sys.exit(2)
+    for name in names or sorted([*STUDENTS, *FORECASTERS]):
+        found = stress_shipped(name, data, partial(read_data, with_test=True))
+        write_stressed(read_stressed(results) | {name: found}, results)
+        click.echo(f"{name}\n\n{stress_table(found)}")
 
 
 @main.command("cards")

@@ -20,7 +20,7 @@ from models.tasks.number import NumberScores
 from models.tasks.registry import find_task
 from training.datasets.contract import DataSet
 from training.datasets.sources import find_source
-from training.errors import DataSetError
+from training.errors import DataSetError, exit_on_errors
 from training.evaluate import calibration_error, calibration_floor
 from training.windows import WindowSet
 
@@ -86,6 +86,7 @@ def measure_windows(student: Student, windows: WindowSet) -> dict[str, float]:
     help="Zip, tar or folder of the data set.",
 )
 @click.option("--subset", default="FD001", show_default=True, help="C-MAPSS subset (RUL only).")
+@exit_on_errors("training.starters.official")
 def main(artifact: Path, data: Path, subset: str) -> None:
     """Print the measures of an artifact on the official test set of its task."""
     task = read_artifact(artifact).manifest.task

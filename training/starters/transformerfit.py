@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import ingest.simulators.transformerfits as fits
 from ingest.simulators.transformerfits import Station
 from training.datasets.ett import read_ett
+from training.errors import exit_on_errors
 
 __all__ = ["fit_station", "write_stations"]
 
@@ -198,6 +199,7 @@ def _row(row: _Array) -> str:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@exit_on_errors("training.starters.transformerfit")
 def main(data: Path) -> None:
     """Fit the simulated power transformers to ETT and write the numbers."""
     stations = {}

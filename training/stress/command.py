@@ -8,23 +8,20 @@ of the description, where it has one.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 
-from models.artifact import Artifact, read_artifact
-from models.errors import ModelError, VersionMissing
+from models.lookup import find_student
 from models.manifest import Manifest
 from models.registry import Registry
 from models.session import Student
 from models.tasks.registry import find_task
-from models.zoo import list_zoo, zoo_path
 from training.datasets.csv_series import read_csv_series
 from training.datasets.own import read_own
-from training.datasets.own_description import is_own
-from training.errors import DataSetError, TrainingError
+from training.datasets.own_description import described, is_own
+from training.errors import DataSetError, exit_on_errors
 from training.stress.material import material_of_series, material_of_windows
 from training.stress.measure import Compute, measure_stresses
 from training.stress.plan import Material
@@ -38,19 +35,20 @@ __all__ = ["main"]
 @click.argument("student")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=click.Path(path_type=Path, exists=True),
     required=True,
-    help="Description of the data (.toml).",
+    help="Description of the data (.toml), or the folder with dataset.toml.",
 )
 @click.option("--every", type=click.IntRange(1), default=1, help="Forecasts: each n-th window.")
 @click.option(
     "--registry",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     default=Path.home() / ".local" / "state" / "kpstream" / "registry",
     show_default="that of the gateway",
     help="Registry folder.",
 )
 @click.option("--results", type=click.Path(path_type=Path), help="Also write this JSON file.")
+@exit_on_errors("kpstream models stress")
 def main(student: str, data: Path, every: int, registry: Path, results: Path | None) -> None:
     """Measure STUDENT under stress and print the table.
 
@@ -58,14 +56,13 @@ def main(student: str, data: Path, every: int, registry: Path, results: Path | N
     that ships with kpstream. The test part of the data is used, or all of them if the description
     has none.
     """
+    artifact = find_student(student, Registry(registry))
+    manifest = artifact.manifest
+    material, compute = _read_material(data, manifest, every)
     try:
-        artifact = _read_student(student, Registry(registry))
-        manifest = artifact.manifest
-        material, compute = _read_material(data, manifest, every)
         rows = measure_stresses([Student(artifact)], material, compute)
-    except (TrainingError, ModelError, ValueError) as exc:
-        click.echo(f"kpstream models stress: {exc}", err=True)
-        sys.exit(2)
+    except ValueError as exc:
+        raise DataSetError(str(exc)) from exc
     measure = find_task(manifest.task).headline.name
     found = Stressed(measure, {manifest.name: artifact.digest}, len(material.plain), rows)
     if results is not None:
@@ -73,21 +70,11 @@ def main(student: str, data: Path, every: int, registry: Path, results: Path | N
     click.echo(f"{manifest.name}, {found.windows} windows of {data}\n\n{stress_table(found)}")
 
 
-def _read_student(student: str, registry: Registry) -> Artifact:
-    if (Path(student) / "manifest.json").is_file():
-        return read_artifact(Path(student))
-    if student in registry.names():
-        pointer = registry.read_stable(student)
-        version = pointer.version if pointer else registry.list_versions(student)[-1]
-        return registry.read(student, version)
-    if student in list_zoo():
-        return read_artifact(zoo_path(student))
-    known = ", ".join(registry.names()) or "nothing"
-    msg = f"there is no student {student!r}; {registry.root} has: {known}"
-    raise VersionMissing(msg)
-
-
 def _read_material(data: Path, manifest: Manifest, every: int) -> tuple[Material, Compute | None]:
+    data = described(data)
+    if data.is_dir():
+        msg = f"{data} has no dataset.toml: describe the data in it (docs/own-data.md)"
+        raise DataSetError(msg)
     if not is_own(data):
         series = read_csv_series(data)
         _check_channels(series.channel_names, manifest)
