@@ -159,10 +159,6 @@ class GrafanaClient:
         }
         return int(self._call("POST", "/dashboards/db", body)["version"])
 
-    def delete_board(self, uid: str) -> None:
-        """Delete a board."""
-        self._call("DELETE", f"/dashboards/uid/{_quoted(uid)}")
-
     # ----------------------------------------------------------------------------------- folders
 
     def folder(self, uid: str) -> Json | None:

@@ -55,7 +55,6 @@ __all__ = [
     "Measurement",
     "detail_measurement",
     "hourly_measurement",
-    "hourly_measurements",
     "measurements",
     "score_measurement",
 ]
@@ -401,8 +400,3 @@ def measurements() -> tuple[Measurement, ...]:
     details = (detail_measurement(task) for task in tasks() if task.details)
     accounts = (DEVICE, GATEWAY, LAG, DEAD_LETTERS, MODEL, ROLLOUT, ROLLOUT_STATE, RELEASE)
     return (*scores, *details, EXPLANATION, SHADOW, DRIFT, LABEL, *accounts)
-
-
-def hourly_measurements() -> tuple[Measurement, ...]:
-    """All measurements that InfluxDB derives from them; `rollout` is copied unchanged."""
-    return (*(hourly_measurement(task) for task in tasks() if task.hourly), DEVICE_HOURLY)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from models.tasks.columns import Column, row_of, take
 from pipeline.errors import PointError
+from pipeline.groups import cut_groups
 
 __all__ = ["ScoreColumns", "encode_scores", "join_scores", "parse_scores"]
 
@@ -75,7 +76,7 @@ def encode_scores(
             JSON.
     """
     return [
-        value for group in _groups(scores, max_scores) for value in _values_of(group, max_bytes)
+        value for group in cut_groups(scores, max_scores) for value in _values_of(group, max_bytes)
     ]
 
 
@@ -105,32 +106,13 @@ def parse_scores(value: bytes) -> list[Any]:
     raise PointError(msg)
 
 
-def _groups(scores: Sequence[ScoreColumns], most: int) -> Iterator[list[ScoreColumns]]:
-    """The scores in groups of at most `most`."""
-    group: list[ScoreColumns] = []
-    room = most
-    for part in scores:
-        start = 0
-        while start < len(part):
-            stop = min(start + room, len(part))
-            is_whole = stop - start == len(part)
-            group.append(part if is_whole else part.take(slice(start, stop)))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield group
-                group, room = [], most
-    if group:
-        yield group
-
-
 def _values_of(group: list[ScoreColumns], max_bytes: int) -> list[bytes]:
     value = _dumped(group)
     size = sum(map(len, group))
     if len(value) <= max_bytes or size < 2:
         return [value]
     half = size - size // 2
-    return [each for part in _groups(group, half) for each in _values_of(part, max_bytes)]
+    return [each for part in cut_groups(group, half) for each in _values_of(part, max_bytes)]
 
 
 def _dumped(group: Sequence[ScoreColumns]) -> bytes:

@@ -34,11 +34,12 @@ from ingest.deadletter import DeadLetter, encode_dead_letter
 from ingest.errors import RefusalReason
 from ingest.messages import Batch
 from ingest.topics import DEAD_LETTERS, LATE, SCORES
+from pipeline.groups import cut_groups
 from pipeline.scoring.batch import Health, Scored, encode_by_partition
 from pipeline.stage import Append, Crash, Latency, Stage
 from pipeline.status.view import LiveFigures, ModelStatus
 from pipeline.windows.devices import Devices, Outcome, Record, Refusal
-from pipeline.windows.windowbatch import WindowBatch, cut_batches
+from pipeline.windows.windowbatch import WindowBatch
 
 __all__ = ["ScoreWindows", "ScoringCounters", "ScoringStage", "StateTable"]
 
@@ -238,7 +239,7 @@ class ScoringStage(Stage):
         return outcome
 
     async def _score_and_append(self, batches: Sequence[WindowBatch]) -> None:
-        for some in cut_batches(batches, _MAX_SCORED):
+        for some in cut_groups(batches, _MAX_SCORED):
             part: Sequence[WindowBatch] = some if self._turn is None else self._turn(some)
             score = partial(self._score_and_encode, part, now_ms())
             if sum(map(len, part)) * self._window_s <= _SHORT_S:

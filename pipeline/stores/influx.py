@@ -25,7 +25,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 
 from pydantic import SecretStr
 
@@ -38,7 +37,7 @@ from pipeline.settings import PipelineSettings
 from pipeline.stores.influxclient import Answer, InfluxClient, InfluxConnection
 from pipeline.stores.sinks import Refused, RefusedLine
 
-__all__ = ["InfluxSink", "influx_connection", "influx_sink_from"]
+__all__ = ["InfluxSink", "influx_connection"]
 
 _LEAST_LINES = 100
 _WANTS_HTTPS = "it speaks https: begin KPSTREAM_PIPELINE_INFLUX_URL with https://"
@@ -306,25 +305,3 @@ def influx_connection(settings: PipelineSettings) -> InfluxConnection:
         ca_file=settings.influx_ca_file,
         verify=settings.influx_verify,
     )
-
-
-def influx_sink_from(
-    url: str,
-    token: SecretStr | str | None,
-    org: str,
-    bucket: str,
-    *,
-    timeout_ms: int = 10_000,
-    ca_file: Path | None = None,
-    verify: bool = True,
-) -> InfluxSink:
-    """Make an `InfluxSink` from single values.
-
-    Raises:
-        SinkError: Address or token is invalid, or influxdb-client is not installed.
-    """
-    secret = token if isinstance(token, SecretStr) else SecretStr(token or "")
-    connection = InfluxConnection(
-        url, secret, org, timeout_ms=timeout_ms, ca_file=ca_file, verify=verify
-    )
-    return InfluxSink(connection, bucket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.windows.spec import Window
 
-__all__ = ["WindowBatch", "cut_batches", "join_batches"]
+__all__ = ["WindowBatch", "join_batches"]
 
 _ARRAYS = (
     "partition",
@@ -93,25 +93,6 @@ def join_batches(batches: Sequence[WindowBatch]) -> list[WindowBatch]:
         kind = (batch.values.shape[1:], batch.rate_hz is None, batch.run_ms is None)
         alike.setdefault(kind, []).append(batch)
     return [_joined(some) if len(some) > 1 else some[0] for some in alike.values()]
-
-
-def cut_batches(batches: Sequence[WindowBatch], most: int) -> Iterator[list[WindowBatch]]:
-    """Batches in groups of at most `most` windows, in order."""
-    group: list[WindowBatch] = []
-    room = most
-    for batch in batches:
-        start = 0
-        while start < len(batch):
-            stop = min(start + room, len(batch))
-            is_whole = stop - start == len(batch)
-            group.append(batch if is_whole else batch.take(slice(start, stop)))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield group
-                group, room = [], most
-    if group:
-        yield group
 
 
 def _joined(batches: Sequence[WindowBatch]) -> WindowBatch:

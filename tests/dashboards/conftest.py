@@ -11,13 +11,13 @@ from deploy.stack.servers import InfluxServer
 from pipeline.points.labels import label_point
 from pipeline.points.points import Point
 from pipeline.points.scores import ScoreRecord, points_of
-from pipeline.stores.influx import influx_sink_from
 from pipeline.stores.influxlayout import rollup_flux, rollups
 from tests.dashboards.simulated_forecasts import explanations_of, forecast_records
 from tests.dashboards.simulated_labels import site_labels
 from tests.dashboards.simulated_site import START_MS, STOP_MS, SimulatedSite
 from tests.fakes.grafana import FakeGrafana
 from tests.fakes.grafana_flux import Frame, interpolate, send_query
+from tests.fakes.influx import sink_at
 
 SCORES, HOURS = "dashboards-scores", "dashboards-hours"
 DAY_MS = 86_400_000
@@ -51,7 +51,7 @@ def store_points(real_influx: InfluxServer) -> StorePoints:
     def store(bucket: str, points: Sequence[Point]) -> None:
         bucket_request = {"name": bucket, "orgID": org_id, "retentionRules": []}
         real_influx.call("POST", "/api/v2/buckets", bucket_request)
-        sink = influx_sink_from(real_influx.url, real_influx.token, real_influx.org, bucket)
+        sink = sink_at(real_influx.url, real_influx.token, real_influx.org, bucket)
         assert sink.write(points) == []
         sink.close()
 

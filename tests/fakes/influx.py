@@ -10,9 +10,22 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
+from pydantic import SecretStr
+
+from pipeline.stores.influx import InfluxSink
+from pipeline.stores.influxclient import InfluxConnection
+
 Answer = tuple[int, dict[str, str], str]
 
 TOKEN = "secret-token-that-must-not-leak"
+
+
+def sink_at(
+    url: str, token: str | None, org: str, bucket: str, *, timeout_ms: int = 10_000
+) -> InfluxSink:
+    """A sink that writes there."""
+    connection = InfluxConnection(url, SecretStr(token or ""), org, timeout_ms=timeout_ms)
+    return InfluxSink(connection, bucket)
 
 
 class FakeInflux:

@@ -17,7 +17,7 @@ from functools import cache
 
 from training.teachers.prompts import PROMPTS, SENTENCES_APART
 
-__all__ = ["describe_label", "known_activities"]
+__all__ = ["describe_label"]
 
 _SMALL = ("", "a", "an", "the", "on", "of", "and")  # words of labels that say nothing
 # name -> synonyms
@@ -157,11 +157,6 @@ _OTHERS = {
         "no movement, a constant signal of very low variance",
     ),
 }
-
-
-def known_activities() -> tuple[str, ...]:
-    """List the names that need no description, one of each group of synonyms."""
-    return tuple(sorted({sentences[0] for sentences in _lexicon().values()}))
 
 
 def describe_label(label: str, *, whole: bool = False) -> tuple[str, ...] | None:

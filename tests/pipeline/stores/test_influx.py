@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from pipeline.errors import SinkError, SinkMisconfigured, SinkUnavailable
 from pipeline.points.lines import to_line
 from pipeline.points.points import Point
-from pipeline.stores.influx import InfluxSink, influx_sink_from
+from pipeline.stores.influx import InfluxSink
 from pipeline.stores.influxclient import InfluxConnection
-from tests.fakes.influx import TOKEN, FakeInflux
+from tests.fakes.influx import TOKEN, FakeInflux, sink_at
 
 
 def point(time_ms: int, device: str = "e1", value: float = 50.0) -> Point:
@@ -31,7 +31,7 @@ def server() -> Iterator[FakeInflux]:
 
 @pytest.fixture
 def sink(server: FakeInflux) -> Iterator[InfluxSink]:
-    sink = influx_sink_from(server.url, TOKEN, "kpstream", "scores")
+    sink = sink_at(server.url, TOKEN, "kpstream", "scores")
     yield sink
     sink.close()
     sink.close()
@@ -161,7 +161,7 @@ def test_a_wrong_token_is_refused_and_shown_nowhere(
     server: FakeInflux, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = "wrong-token-value"
-    sink = influx_sink_from(server.url, wrong, "o", "b")
+    sink = sink_at(server.url, wrong, "o", "b")
     with caplog.at_level(logging.DEBUG), pytest.raises(SinkMisconfigured) as caught:
         sink.write([point(1)])
     shown = f"{caught.value!r} {caught.value.__cause__!r} {caplog.text} {vars(sink)}"
@@ -172,7 +172,7 @@ def test_a_wrong_token_is_refused_and_shown_nowhere(
 def test_a_server_that_does_not_listen_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    sink = influx_sink_from(f"http://user:pass@127.0.0.1:{port}", TOKEN, "o", "b")
+    sink = sink_at(f"http://user:pass@127.0.0.1:{port}", TOKEN, "o", "b")
     with pytest.raises(SinkUnavailable, match="cannot be reached") as caught:
         sink.write([point(1)])
     assert TOKEN not in str(caught.value)
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_listen_is_unavailable() -> None:
 
 
 def test_a_server_that_is_slow_even_for_few_lines_is_waited_for_longer(server: FakeInflux) -> None:
-    sink = influx_sink_from(server.url, TOKEN, "o", "b", timeout_ms=200)
+    sink = sink_at(server.url, TOKEN, "o", "b", timeout_ms=200)
     server.delay_seconds = 0.6
     waited = []
     while True:
@@ -196,7 +196,7 @@ def test_a_server_that_is_slow_even_for_few_lines_is_waited_for_longer(server: F
 
 def test_a_slow_server_is_unavailable_after_the_time_limit(server: FakeInflux) -> None:
     server.delay_seconds = 5.0
-    sink = influx_sink_from(server.url, TOKEN, "o", "b", timeout_ms=100)
+    sink = sink_at(server.url, TOKEN, "o", "b", timeout_ms=100)
     start = time.monotonic()
     with pytest.raises(SinkUnavailable):
         sink.write([point(1)])
@@ -207,12 +207,12 @@ def test_a_slow_server_is_unavailable_after_the_time_limit(server: FakeInflux) -
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8086", "ftp://x"])
 def test_an_invalid_url_of_influxdb_is_refused_at_once(url: str) -> None:
     with pytest.raises(SinkError, match="must look like"):
-        influx_sink_from(url, TOKEN, "o", "b")
+        sink_at(url, TOKEN, "o", "b")
 
 
 def test_a_missing_token_is_refused_at_once() -> None:
     with pytest.raises(SinkError, match="needs a token"):
-        influx_sink_from("http://127.0.0.1:8086", None, "o", "b")
+        sink_at("http://127.0.0.1:8086", None, "o", "b")
 
 
 def test_the_stub_speaks_json_where_influxdb_does(server: FakeInflux) -> None:
