@@ -41,9 +41,9 @@ def _fleet_now(limits: Limits) -> list[Panel]:
         Panel(
             "rul-below",
             "Machines due",
-            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles. "
-            "Doubtful scores do not count, unless they are only unfamiliar and even their upper "
-            "end is below.",
+            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles. In "
+            "place of a doubtful score counts the one before, unless it is only unfamiliar and "
+            "even its upper end is below.",
             Stat(background=True, all_rows=True),
             count(NO_SCORES, red_from=1),
             [numbers.number_below(RUL, limits.rul_cycles)],
@@ -53,7 +53,7 @@ def _fleet_now(limits: Limits) -> list[Panel]:
         Panel(
             "rul-lowest-bound",
             "Lowest lower end",
-            "The smallest lower end of an interval among the newest scores.",
+            "The smallest lower end of an interval among the newest scores that are not in doubt.",
             Stat(),
             _cycles(limits, NO_SCORES),
             [numbers.lowest_end(RUL, limits.rul_cycles)],
@@ -92,7 +92,8 @@ def _fleet(limits: Limits) -> list[Panel]:
         Panel(
             "rul-lowest",
             "The ten lowest",
-            "The ten machines with the smallest lower ends among the newest scores.",
+            "The ten machines with the smallest lower ends among the newest scores that are not in "
+            "doubt.",
             Bars(),
             _cycles(limits, NO_SCORES, series_name("device")),
             [numbers.lowest_devices(RUL, limits.rul_cycles)],
@@ -232,9 +233,9 @@ def _machine_due(limits: Limits) -> Rule:
             "Plan the maintenance of this machine before the lower end of the interval. Then look "
             "at its board. A steady fall means wear. A sudden fall right after a rollout comes "
             "from the new version, which `kpstream models promote` can roll back. A noisy curve "
-            "points to a sensor. After a repair the alert ends with the first score. It pauses "
-            "while the newest score is doubtful for any other reason, which has an alert of its "
-            "own."
+            "points to a sensor. After a repair the alert ends with the first score that is not in "
+            "doubt. A doubtful score, which has an alert of its own, ends no alert: it stands "
+            "until a score says otherwise, or for a day."
         ),
         panel=(FLEET_UID, "rul-now"),
     )

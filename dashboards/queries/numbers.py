@@ -198,23 +198,29 @@ def _newest_ends(task: Task, limit: float | None, *filters: Where) -> list[str]:
     """Steps to the lower end of the newest score of every series, or to its number without one.
 
     A doubtful score has none: it is due for no reason that its readings could give. One that is
-    only unfamiliar has one if even its upper end is below the limit (`Task.is_alarming`).
+    only unfamiliar has one if even its upper end is below the limit (`Task.is_alarming`). In place
+    of a score without one comes the newest that has one, so that doubt ends no alarm; its row holds
+    the field `due_field` alone. Points of earlier versions lack that field.
     """
     answer = _answer(task)
-    number, high = answer.field, answer.high_field
+    number, high, due = answer.field, answer.high_field, task.due_field
     low = answer.low_field or number
     is_told = f"not exists r.{QUALITY} or r.{QUALITY} == {text(GOOD)}"
     if high and limit is not None and task.alarms_unfamiliar is not None:
         is_sure = f"exists r.{high} and r.{high} < {float(limit)}"
         is_told += f" or (r.{QUALITY} == {text(UNFAMILIAR)} and {is_sure})"
-    fields = [name for name in dict.fromkeys((number, low, high)) if name]
+    found = f"if exists r.{low} then r.{low} else r.{number}"
+    if due:
+        is_told = f"exists r.{due} or (exists r.{number} and ({is_told}))"
+        found = f"if exists r.{due} then r.{due} else {found}"
+    fields = [name for name in dict.fromkeys((number, low, high, due)) if name]
     return [
         *read(score_measurement(task), [*fields, QUALITY], *filters),
         "last()",
         PIVOT,
-        'sort(columns: ["_time"])',  # the last score with an end may be older than the last one
-        "tail(n: 1)",
         f"filter(fn: (r) => {is_told})",
-        f"map(fn: (r) => ({{r with _value: if exists r.{low} then r.{low} else r.{number}}}))",
+        'sort(columns: ["_time"])',
+        "tail(n: 1)",
+        f"map(fn: (r) => ({{r with _value: {found}}}))",
         f"drop(columns: {names([*fields, QUALITY])})",
     ]

@@ -282,6 +282,9 @@ class Task:
             the task looks for.
         alarms_unfamiliar: Whether a score that is doubtful only because its window is unfamiliar is
             at alert level nevertheless, as for `needs_attention`; None if none of the task is.
+        due_field: Field of a point, and of no score record, that holds what an alert below a limit
+            compares (`due_number`); "" for none. A point whose score says neither lacks it, so the
+            newest value in a store is that of the newest score that says something.
         subject: What wears the sensors, unless the manifest of a student says otherwise.
     """
 
@@ -302,10 +305,13 @@ class Task:
     needs_attention: Callable[[Mapping[str, Any]], Any] | None = None
     trusts_doubtful: bool = False
     alarms_unfamiliar: Callable[[Mapping[str, Any]], Any] | None = None
+    due_field: str = ""
     subject: Subject = "machine"
 
     def __post_init__(self) -> None:
         self.field(self.answer.headline_field)
+        if self.due_field:
+            self.field(self.due_field)
         if not self.measures or self.measures[0].better is None:
             msg = f"the first measure of task {self.name!r} needs a direction"
             raise ValueError(msg)
@@ -350,10 +356,33 @@ class Task:
         found = _spread(self.needs_attention(columns), size)
         if self.trusts_doubtful:
             return found
-        found = found & ~doubtful(columns, size)
-        if self.alarms_unfamiliar is not None:
-            found |= unfamiliar(columns, size) & _spread(self.alarms_unfamiliar(columns), size)
-        return found
+        return (found & ~doubtful(columns, size)) | self._surely(columns, size)
+
+    def tells(self, columns: Columns, size: int) -> NDArray[np.bool_]:
+        """Which of `size` scores, given as columns, raise or end an alarm: `[size]`.
+
+        They are those of which `is_alarming` is not None.
+        """
+        if self.needs_attention is None or self.trusts_doubtful:
+            return np.ones(size, np.bool_)
+        return ~doubtful(columns, size) | self._surely(columns, size)
+
+    def _surely(self, columns: Columns, size: int) -> NDArray[np.bool_]:
+        """Which of `size` scores are only unfamiliar and at alert level nevertheless: `[size]`."""
+        found = unfamiliar(columns, size)
+        if self.alarms_unfamiliar is None or not found.any():
+            return np.zeros(size, np.bool_)
+        return found & _spread(self.alarms_unfamiliar(columns), size)
+
+    def due_number(self, fields: Mapping[str, Any]) -> float | None:
+        """The lower end of a number, without one the number; None if `is_alarming` is None.
+
+        Only for a task that answers with a number.
+        """
+        if self.is_alarming(fields) is None:
+            return None
+        found = fields.get(getattr(self.answer, "low_field", ""))
+        return float(fields[self.answer.headline_field] if found is None else found)
 
     def field(self, name: str) -> Field:
         """The field of a score with this name.

@@ -135,6 +135,14 @@ RUL = Task(
         Field("rul", "float", "cycles", "remaining useful life"),
         Field("rul_low", "float", "cycles", "lower end of its interval", always=False),
         Field("rul_high", "float", "cycles", "upper end of its interval", always=False),
+        Field(
+            "rul_due",
+            "float",
+            "cycles",
+            "what alerts compare: the lower end, or rul without one; no doubtful score has it, "
+            "unless it is only unfamiliar and surely critical",
+            always=False,
+        ),
     ),
     must_match=("unit",),
     measures=(
@@ -147,4 +155,5 @@ RUL = Task(
     card="rul",
     needs_attention=_is_critical,
     alarms_unfamiliar=_is_surely_critical,
+    due_field="rul_due",
 )

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from models.tasks.contract import Kind, Task
+from models.tasks.quality import GOOD, QUALITY
 from models.tasks.registry import TASKS
 from pipeline.points.measurements import OPTIONAL_SCORE_FIELDS, SCORE_TAGS
 from pipeline.points.points import FieldValue, Point
 from pipeline.points.scorecolumns import ScoreColumns
 
-__all__ = ["PointBlock", "Points", "block_of", "count_points", "each_point"]
+__all__ = ["PointBlock", "Points", "blocks_of", "count_points", "each_point"]
 
 _TYPES: dict[Kind, type] = {"float": float, "int": int, "text": str}
 _LAST_MS = (2**63 - 1) // 1_000_000
@@ -77,13 +80,59 @@ def count_points(points: Iterable[Point | PointBlock]) -> int:
     return sum(len(item) if isinstance(item, PointBlock) else 1 for item in points)
 
 
-def block_of(scores: ScoreColumns) -> PointBlock | None:
-    """The points of scores that were read from the log, without their details.
+def blocks_of(scores: ScoreColumns) -> list[PointBlock]:
+    """The points of scores that were read from the log, in order, without their details.
+
+    They are one block, or several where only some of the scores have the `due_field` of the task.
 
     Returns:
-        None if any score may not have the form of its task. Take the scores one by one then
+        Nothing if any score may not have the form of its task. Take the scores one by one then
         (`pipeline.points.scores`) to find those that make no point.
     """
+    block = _block_of(scores)
+    if block is None:
+        return []
+    task = TASKS[scores.columns["task"]]
+    if not task.due_field or QUALITY not in block.names:
+        return [block]
+    columns = dict(zip(block.names, block.columns, strict=True))
+    low = getattr(task.answer, "low_field", "")
+    due = columns[low if low in columns else task.answer.headline_field]
+    if set(columns[QUALITY]) == {GOOD}:
+        return [_part(block, slice(0, len(block)), task.due_field, due)]
+    numbers = {
+        field.name: np.array(columns[field.name])
+        for field in task.fields
+        if field.kind == "float" and field.name in columns
+    }
+    told = task.tells({**numbers, QUALITY: columns[QUALITY]}, len(block))
+    ends = [*(np.flatnonzero(np.diff(told)) + 1).tolist(), len(block)]
+    starts = [0, *ends[:-1]]
+    return [
+        _part(block, slice(start, end), task.due_field, due if told[start] else None)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _part(
+    block: PointBlock, rows: slice, name: str, column: Sequence[FieldValue] | None
+) -> PointBlock:
+    """Some points of a block, with one field more before those of every score."""
+    at = block.names.index("version")
+    names, columns = block.names, block.columns
+    if column is not None:
+        names = (*names[:at], name, *names[at:])
+        columns = (*columns[:at], column, *columns[at:])
+    if rows != slice(0, len(block)):
+        columns = tuple(each[rows] for each in columns)
+        tags, time_ms = block.tags[rows], block.time_ms[rows]
+    else:
+        tags, time_ms = block.tags, block.time_ms
+    return PointBlock(block.measurement, block.tag_names, tags, names, columns, time_ms)
+
+
+def _block_of(scores: ScoreColumns) -> PointBlock | None:
+    """All points in one block, without `due_field`; None if any score may be odd."""
     columns = scores.columns
     task = TASKS.get(columns["task"]) if type(columns.get("task")) is str else None
     if task is None:
@@ -144,6 +193,8 @@ def _task_columns(task: Task, spread: _Spread) -> list[tuple[str, list[Any]]]:
     """The fields of the task that the scores have, in the order of the task."""
     found = []
     for field in task.fields:
+        if field.name == task.due_field:
+            continue
         kind = _TYPES[field.kind]
         if field.labels_in:
             labelled = spread.columns.get(field.labels_in)

@@ -15,7 +15,7 @@ import orjson
 
 from models.tasks.registry import TASKS
 from pipeline.errors import PointError
-from pipeline.points.pointblocks import PointBlock, block_of
+from pipeline.points.pointblocks import PointBlock, blocks_of
 from pipeline.points.points import Point
 from pipeline.points.scorecolumns import ScoreColumns, join_scores, parse_scores
 from pipeline.points.scores import checked_points, score_form
@@ -96,9 +96,9 @@ class ScorePoints:
                     self._add_score(record)
 
     def _add_block(self, scores: ScoreColumns) -> bool:
-        """Add a block, followed by the details of its scores; False if anything is odd."""
-        block = block_of(scores)
-        if block is None:
+        """Add blocks, followed by the details of their scores; False if anything is odd."""
+        blocks = blocks_of(scores)
+        if not blocks:
             return False
         task = TASKS[scores.columns["task"]]
         details: list[Point] = []
@@ -108,8 +108,9 @@ class ScorePoints:
                     details += score_form(task).details(record)
             except PointError:
                 return False
-        self.points += [block, *details]
-        self.end_ms += block.time_ms
+        self.points += [*blocks, *details]
+        for block in blocks:
+            self.end_ms += block.time_ms
         return True
 
     def _add_score(self, record: Any) -> None:

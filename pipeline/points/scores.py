@@ -18,6 +18,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from models.errors import UnknownTask
 from models.tasks.contract import Kind, Task
+from models.tasks.quality import QUALITY
 from models.tasks.registry import TASKS, find_task
 from pipeline.errors import PointError
 from pipeline.points.measurements import (
@@ -173,6 +174,11 @@ class ScoreForm:
 
     def _task_fields(self, record: ScoreRecord) -> Iterator[tuple[str, FieldValue]]:
         for each in self._task.fields:
+            if each.name == self._task.due_field:
+                due = self._due(record)
+                if due is not None:
+                    yield each.name, due
+                continue
             if each.labels_in:
                 for label, number in record[each.labels_in].items():
                     yield each.name + label, _READ[each.kind](label, number)
@@ -180,6 +186,12 @@ class ScoreForm:
             value = record[each.name] if each.always else record.get(each.name)
             if value is not None or each.always:
                 yield each.name, _READ[each.kind](each.name, value)
+
+    def _due(self, record: ScoreRecord) -> float | None:
+        """What alerts compare of a record; None for one of a version without `quality`."""
+        if QUALITY not in record:
+            return None
+        return self._task.due_number({n: v for n, v in record.items() if v is not None})
 
 
 def _check_head(record: Any) -> None:

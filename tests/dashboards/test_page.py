@@ -52,7 +52,15 @@ def test_example_of_the_how_to_builds_a_board(monkeypatch: pytest.MonkeyPatch) -
         replace(field, name=field.name.replace("rul", "load"), unit="kN") for field in RUL.fields
     )
     answer = NumberAnswer("load", "load_low", "load_high")
-    load = replace(RUL, name="load", title="Load", answer=answer, fields=fields, hourly=None)
+    load = replace(
+        RUL,
+        name="load",
+        title="Load",
+        answer=answer,
+        fields=fields,
+        hourly=None,
+        due_field="load_due",
+    )
     module = types.ModuleType("models.tasks.load")
     module.LOAD = load  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.points.points import Point
+from pipeline.points.scores import ScoreRecord, points_of
 
-__all__ = ["DUE_CASES", "DueCase"]
+__all__ = ["DUE_CASES", "DUE_COURSES", "DueCase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,19 @@ class DueCase:
             found |= zip(("rul_low", "rul_high"), self.ends, strict=True)
         return found if self.quality is None else found | {"quality": self.quality}
 
-    def point(self, time_ms: int) -> Point:
-        """Its point."""
-        tags = (("site", "hall"), ("device", self.device), ("stream", "engine"), ("model", "rul"))
-        fields = {**self.fields, "version": 1, "readings": 30, "gaps": 0, "latency_ms": 5}
-        return Point("rul", tags, tuple(fields.items()), time_ms * 1_000_000)
+    def point(self, time_ms: int, device: str = "") -> Point:
+        """Its point as a store of an earlier version made it, without `rul_due`."""
+        point = points_of([self.record(time_ms, device)])[0]
+        fields = tuple((name, value) for name, value in point.fields if name != "rul_due")
+        return Point(point.measurement, point.tags, fields, point.time_ns)
+
+    def record(self, time_ms: int, device: str = "") -> ScoreRecord:
+        """Its score record."""
+        place = {"site": "hall", "device": device or self.device, "stream": "engine"}
+        times = {"start_ms": time_ms - 1_000, "end_ms": time_ms}
+        sent = {"recv_ms": time_ms, "scored_ms": time_ms + 5}
+        head = {"task": "rul", **place, "model": "rul", "version": 1, **times}
+        return {**head, "readings": 30, "gaps": 0, **sent, **self.fields}
 
 
 DUE_CASES = (
@@ -67,3 +76,15 @@ DUE_CASES = (
     DueCase("out-of-range-and-lost", 2.0, (0.0, 9.0), "range: T24; unfamiliar", None),
     DueCase("flagged-by-a-newer-version", 2.0, (0.0, 9.0), "unfamiliar: T24", None),
 )
+
+DUE_COURSES = {
+    "due-then-out-of-range": ("worn", "out-of-range", "out-of-range"),
+    "due-then-lost": ("worn", "lost"),
+    "healthy-then-out-of-range": ("healthy", "out-of-range"),
+    "mended-then-out-of-range": ("worn", "healthy", "out-of-range"),
+    "never-told": ("lost", "out-of-range"),
+    "due-without-interval-then-flat": ("without-interval", "flat"),
+    "lost-due-then-far": ("healthy", "lost-and-surely-due", "lost"),
+    "lost-due-then-mended": ("lost-and-surely-due", "healthy", "slow"),
+}
+"""Scores of one device in their order, by the names of their cases: doubt ends no alarm."""

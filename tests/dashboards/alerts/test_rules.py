@@ -15,9 +15,10 @@ from models.tasks.rul import RUL
 from pipeline.points.accounts import Accounts
 from pipeline.points.measurements import DRIFT, LAG
 from pipeline.points.points import Point
+from pipeline.points.scores import points_of
 from pipeline.status.counters import Totals
 from tests.dashboards.simulated_site import SILENT, START_MS, STOP_MS, SimulatedProcess
-from tests.fakes.duecases import DUE_CASES
+from tests.fakes.duecases import DUE_CASES, DUE_COURSES
 from tests.fakes.grafana_alerts import Alert, firing
 from tests.fakes.grafana_checks import rule_flaws
 
@@ -150,14 +151,20 @@ def alerts_of(query_influx):
 
 @pytest.mark.needs_influxd
 def test_worn_machines_are_due_with_their_interval_in_the_summary(alerts_of, site_points) -> None:
-    newest = {}
+    newest: dict[str, dict] = {}
+    told: dict[str, bool] = {}
     for point in sorted(site_points, key=lambda p: p.time_ns):
         if point.measurement == "rul":
-            newest[dict(point.tags)["device"]] = dict(point.fields)
-    want = {device for device, score in newest.items() if RUL.is_alarming(score)}
+            device, fields = dict(point.tags)["device"], dict(point.fields)
+            newest[device] = fields
+            if (is_due := RUL.is_alarming(fields)) is not None:
+                told[device] = is_due
     alerts = alerts_of("kpstream-rul-low")
-    assert {alert.labels["device"] for alert in alerts} == want
-    assert 0 < len(want) < len(newest), "some are due, some are not"
+    due = {device for device, is_due in told.items() if is_due}
+    assert {alert.labels["device"] for alert in alerts} == due
+    assert 0 < len(due) < len(newest), "some are due, some are not"
+    # One is worn further than those learned from: its alarm stands, though its score is in doubt.
+    assert {newest[device]["quality"] for device in due} == {"good", "unfamiliar"}
     alert = alerts[0]
     score = newest[alert.labels["device"]]
     rule = next(rule for rule in RULES if rule.uid == "kpstream-rul-low")
@@ -331,12 +338,20 @@ def test_a_doubtful_score_alarms_as_such_and_not_as_a_machine_that_is_due(
 
 
 @pytest.mark.needs_influxd
-def test_machine_due_and_the_board_judge_scores_as_gateways_do(query_influx, store_points) -> None:
-    store_points("dashboards-due", [case.point(STOP_MS - 1_000) for case in DUE_CASES])
+@pytest.mark.parametrize("bucket", ["dashboards-due", "dashboards-due-earlier"])
+def test_machine_due_and_the_board_judge_scores_as_gateways_do(
+    query_influx, store_points, bucket: str
+) -> None:
+    """Also scores that a store of an earlier version has written."""
+    points = {
+        "dashboards-due": points_of([case.record(STOP_MS - 1_000) for case in DUE_CASES]),
+        "dashboards-due-earlier": [case.point(STOP_MS - 1_000) for case in DUE_CASES],
+    }[bucket]
+    store_points(bucket, points)
 
     def send(flux: str, look_back_s: int = 86_400):
         start_ms = STOP_MS - 1000 * look_back_s
-        here = {"bucket": "dashboards-due", "variables": {"site": "ALL", "model": "ALL"}}
+        here = {"bucket": bucket, "variables": {"site": "ALL", "model": "ALL"}}
         return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, **here)
 
     due = firing(rule_json("kpstream-rul-low"), send)
@@ -347,6 +362,36 @@ def test_machine_due_and_the_board_judge_scores_as_gateways_do(query_influx, sto
     assert text == "hall/lost-and-surely-due has 5 cycles left (0 to 20)"
     (count,) = send(numbers.number_below(RUL, LIMITS.rul_cycles).flux)
     assert count.fields[-1].values == [len(want)]
+
+
+@pytest.mark.needs_influxd
+def test_doubt_neither_raises_nor_ends_an_alarm(query_influx, store_points) -> None:
+    cases = {case.device: case for case in DUE_CASES}
+    records, standing = [], set()
+    for device, names in DUE_COURSES.items():
+        is_due = False
+        for place, name in enumerate(names):
+            at_ms = STOP_MS - 10_000 + 1_000 * place
+            records.append(cases[name].record(at_ms, device))
+            told = RUL.is_alarming(records[-1])
+            is_due = is_due if told is None else told
+        if is_due:
+            standing.add(device)
+    store_points("dashboards-held", points_of(records))
+    earlier = "of-an-earlier-version"  # its points lack `rul_due`
+    old = [cases["worn"].point(STOP_MS - 9_000, earlier)]
+    store_points("dashboards-held-old", [*old, cases["healthy"].point(STOP_MS - 8_000, earlier)])
+
+    def due(bucket: str) -> set[str]:
+        def send(flux: str, look_back_s: int):
+            start_ms = STOP_MS - 1000 * look_back_s
+            return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, bucket=bucket)
+
+        return {alert.labels["device"] for alert in firing(rule_json("kpstream-rul-low"), send)}
+
+    assert due("dashboards-held") == standing
+    assert len(standing) == 4
+    assert due("dashboards-held-old") == set()
 
 
 @pytest.mark.needs_influxd

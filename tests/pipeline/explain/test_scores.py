@@ -32,7 +32,7 @@ def test_without_a_time_it_is_the_newest_score(scored: Plant) -> None:
         1,
         4,
     )
-    assert set(score.fields) == {"rul", "rul_low", "rul_high"}
+    assert set(score.fields) == {"rul", "rul_low", "rul_high", "rul_due"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.tasks.rul import RUL as RUL_TASK
 from pipeline.errors import PointError
 from pipeline.points.lines import lines_of, to_line
 from pipeline.points.pointblocks import PointBlock, count_points, each_point
@@ -22,6 +23,7 @@ from pipeline.points.scores import (
     decode_scores,
     points_of,
 )
+from tests.fakes.duecases import DUE_CASES
 from tests.fakes.scores import columns_of, encode_old, encode_records
 from tests.pipeline.points.test_scores import (
     ACTIVITY,
@@ -263,3 +265,20 @@ def test_objects_are_joined_by_label_and_one_value_stays_one_of_its_type() -> No
             "n": [1, True, True],
         },
     )
+
+
+def test_scores_that_say_nothing_of_a_machine_lack_what_alerts_compare() -> None:
+    """Points made of columns are those of single records, in the same order."""
+    records = [case.record(1_000 * place) for place, case in enumerate(DUE_CASES, start=1)]
+    told = [record for record in records if "quality" in record and "rul_low" in record]
+    found = found_in(encode_records(told))
+    assert all(isinstance(item, PointBlock) for item in found.points)
+    assert list(each_point(found.points)) == points_of(told)
+    assert found.end_ms == [record["end_ms"] for record in told]
+    for record, point in zip(records, points_of(records), strict=True):
+        due = RUL_TASK.is_alarming(record)
+        has_it = "quality" in record and due is not None
+        low = record.get("rul_low", record["rul"])
+        assert dict(point.fields).get("rul_due") == (low if has_it else None)
+    hostile = {**records[0], "rul_due": "soon"}
+    assert points_of([hostile]) == points_of(records[:1])
