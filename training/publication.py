@@ -29,7 +29,7 @@ _MOST_REJECTED = 5
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What shall become of the new student.
+    """What to do with the new student.
 
     Attributes:
         registry: The registry.

@@ -61,7 +61,7 @@ _ENDS: Mapping[int, tuple[Tone, str, str]] = {
     HELD: (
         "careful",
         "Held: nothing was published",
-        "If the new student shall run, end the hold (kpstream models unhold NAME) or the pin "
+        "To run the new student, end the hold (kpstream models unhold NAME) or the pin "
         "(kpstream models unpin NAME) and run the same command again.",
     ),
     REJECTED: (
@@ -195,7 +195,7 @@ class RunPage:
         name = "" if self._manifest is None else self._manifest.name
         if version is None:
             if code == 0:
-                step = "Add --publish to the command, if it shall run."
+                step = "To run it, add --publish to the command."
                 return "good", "Better, but not published: --publish was not given", step
             tone, title, step = _ENDS.get(code, _CRASHED)
             return tone, title, step.replace("NAME", name or "NAME")

@@ -1,4 +1,4 @@
-"""The inventory: which hosts there are, and what each shall run.
+"""The inventory: which hosts there are, and what each should run.
 
 ```toml
 [defaults]

@@ -205,7 +205,7 @@ class Pass:
 
 
 def _wanted(host: Host, packed: Packed) -> str:
-    """Digest of everything that a host shall have."""
+    """Digest of everything that a host should have."""
     text = json.dumps([packed.bundle.digest, host.python, sorted(host.settings.items())])
     return hashlib.sha256(text.encode()).hexdigest()
 
