@@ -17,6 +17,7 @@ from ingest.errors import RefusalReason, RefusedMessage
 __all__ = [
     "ACCOUNTS",
     "DEAD_LETTERS",
+    "EXAMPLES",
     "LABELS",
     "LABELS_PREFIX",
     "LATE",
@@ -56,6 +57,8 @@ ACCOUNTS = "accounts"
 """Log topic of accounts of processes and devices (see `pipeline.points.accounts`)."""
 LABELS = "labels"
 """Log topic of labels (see `ingest.labels`); it keeps the newest record of each label."""
+EXAMPLES = "examples"
+"""Log topic of a site: windows of labels that are examples (`pipeline.scoring.examples`)."""
 LOG_TOPICS = (READINGS, SCORES, LATE, DEAD_LETTERS, ACCOUNTS, LABELS)
 
 MAX_RECORD_BYTES = 8_000_000

@@ -10,6 +10,7 @@ permanently, the process ends with exit code 1 and the reason; everything confir
 5. `gatewayview`, `processview`, `totals`: the state of a process for its console and its accounts.
 6. `partitionwatch`: ends a process whose partitions make no progress.
 7. `logfilter`: limits repeated log messages.
+8. `exampling`, `siteexamples`: labels that are examples become windows, on a gateway and on a site.
 """
 
 __all__: list[str] = []

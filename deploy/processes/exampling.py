@@ -28,7 +28,7 @@ from ingest.topics import LABELS
 from models.manifest import Manifest
 from models.session import Student
 from pipeline.errors import ExamplesError, LogError, ReadingsGone
-from pipeline.explain.logscan import LogFile
+from pipeline.explain.logscan import LogFile, LogSource
 from pipeline.explain.scores import DeviceStream
 from pipeline.explain.spans import span_windows
 from pipeline.log.locallog import SqliteLog
@@ -37,7 +37,7 @@ from pipeline.scoring.examples import ExampleFile, Examples, KeptExample, Room
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 
-__all__ = ["ExampleWatch", "TurnValues"]
+__all__ = ["ExampleWatch", "TurnValues", "cut_example", "given_again", "other_shape"]
 
 log = logging.getLogger(__name__)
 
@@ -161,21 +161,26 @@ class ExampleWatch:
                 if known.shape == shape:
                     continue
                 if self._tried.get(key) == (record.recv_ms, shape):
-                    without[key] = _other_shape(known, student.manifest)
+                    without[key] = other_shape(known, student.manifest)
                     continue
             if known is not None and known.is_cut_for(record.label, shape):
                 # The same span given again: the log may have its readings no more.
-                again = _again(known, record)
+                again = given_again(known, record)
                 room.take(again)
                 new.append(again)
                 continue
             why, most = room.of(key, shape)
-            example = None if why else self._cut(key, record, student.manifest, most)
+            example = None
+            if not why:
+                source, settings = LogFile(self._path), self._settings
+                example = cut_example(
+                    source, key, record, student.manifest, settings, most, self._turn
+                )
             if example is None:
                 without[key] = why
             elif example.fault and known is not None and known.recv_ms == record.recv_ms:
                 self._tried[key] = (record.recv_ms, shape)  # its windows stay for their student
-                without[key] = _other_shape(known, student.manifest)
+                without[key] = other_shape(known, student.manifest)
             else:
                 room.take(example)
                 new.append(example)
@@ -192,39 +197,64 @@ class ExampleWatch:
                 log.warning("left out: %s", exc.detail)
         return found
 
-    def _cut(self, key: str, record: LabelRecord, manifest: Manifest, most: int) -> KeptExample:
-        """The example of a label, of at most `most` windows; with a fault where there are none."""
-        site, device, stream = record.address
-        label = record.label
-        shape = (manifest.window.length, len(manifest.channels))
-        windows, fault = np.empty((0, *shape), dtype=np.float32), ""
-        try:
-            windows = span_windows(
-                LogFile(self._path),
-                DeviceStream(site, device, stream),
-                manifest.channel_names,
-                stream_plan(manifest, self._settings).spec,
-                (label.from_ms, label.to_ms),
-                most=most,
-                max_bytes=_SEARCHED_BYTES,
-            )
-            windows = self._turn((site, device, stream), windows, manifest.channel_names)
-        except ReadingsGone as exc:
-            fault = str(exc)
-        for_all, span_ms = label.example == "stream", (label.from_ms, label.to_ms)
-        return KeptExample(
-            key, for_all, label.label, record.recv_ms, shape, windows, fault, span_ms
+
+def cut_example(
+    source: LogSource,
+    key: str,
+    record: LabelRecord,
+    manifest: Manifest,
+    settings: PipelineSettings,
+    most: int,
+    turn: TurnValues | None = None,
+) -> KeptExample:
+    """Cut the windows of a label from the readings in the log.
+
+    Args:
+        source: The log.
+        key: Key of the example.
+        record: The label.
+        manifest: Manifest of the student.
+        settings: Settings by which streams are windowed.
+        most: Windows wanted at most.
+        turn: Turns readings of a device that is mounted otherwise.
+
+    Returns:
+        The example, with a fault in place of windows where the log has not enough readings.
+
+    Raises:
+        LogError, LogUnavailable: The log cannot be read.
+    """
+    site, device, stream = record.address
+    label = record.label
+    shape = (manifest.window.length, len(manifest.channels))
+    windows, fault = np.empty((0, *shape), dtype=np.float32), ""
+    try:
+        windows = span_windows(
+            source,
+            DeviceStream(site, device, stream),
+            manifest.channel_names,
+            stream_plan(manifest, settings).spec,
+            (label.from_ms, label.to_ms),
+            most=most,
+            max_bytes=_SEARCHED_BYTES,
         )
+        if turn is not None:
+            windows = turn((site, device, stream), windows, manifest.channel_names)
+    except ReadingsGone as exc:
+        fault = str(exc)
+    for_all, span_ms = label.example == "stream", (label.from_ms, label.to_ms)
+    return KeptExample(key, for_all, label.label, record.recv_ms, shape, windows, fault, span_ms)
 
 
-def _again(known: KeptExample, record: LabelRecord) -> KeptExample:
+def given_again(known: KeptExample, record: LabelRecord) -> KeptExample:
     """The same windows, as the label that was received later says."""
     label = record.label
     for_all = label.example == "stream"
     return replace(known, for_all=for_all, label=label.label, recv_ms=record.recv_ms)
 
 
-def _other_shape(kept: KeptExample, manifest: Manifest) -> str:
+def other_shape(kept: KeptExample, manifest: Manifest) -> str:
+    """Why windows of one shape have no effect with a student of another."""
     return (
         f"its windows have {kept.shape[0]} readings of {kept.shape[1]} channels, those of "
         f"{manifest.name} v{manifest.version} have {manifest.window.length} of "

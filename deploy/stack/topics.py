@@ -15,6 +15,7 @@ from typing import Literal
 from ingest.topics import (
     ACCOUNTS,
     DEAD_LETTERS,
+    EXAMPLES,
     LABELS,
     LATE,
     MAX_RECORD_BYTES,
@@ -119,6 +120,8 @@ def site_topics(partitions: int, app_id: str = "kpstream") -> tuple[TopicSpec, .
         _unread(DEAD_LETTERS, partitions, 30 * _DAY_MS),
         # Kept for ever, because labels are given by people and nobody gives them again.
         TopicSpec(LABELS, partitions, None, "compact", _labels(partitions)),
+        # Windows of labels, which outlive the readings that they were cut from.
+        TopicSpec(EXAMPLES, partitions, None, "compact", _LOG),
         TopicSpec(changelog_topic(app_id), partitions, None, "compact", _CHANGELOG),
     )
 

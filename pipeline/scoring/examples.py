@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from ingest.labels import Label
@@ -35,7 +36,16 @@ from models.tasks.registry import find_task
 from pipeline.errors import ExamplesError
 from pipeline.scoring.anchoring import Device, Example, StreamAnchors, anchor_stream
 
-__all__ = ["FILE_NAME", "MOST_WINDOWS", "ExampleFile", "Examples", "KeptExample", "Room"]
+__all__ = [
+    "FILE_NAME",
+    "MOST_WINDOWS",
+    "ExampleFile",
+    "Examples",
+    "KeptExample",
+    "Room",
+    "decode_example",
+    "encode_example",
+]
 
 log = logging.getLogger(__name__)
 
@@ -351,6 +361,25 @@ def _example(kept: KeptExample, score: Callable[[NDArray[np.float32]], Any]) -> 
 def _examples(values: Mapping[str, Any]) -> dict[str, KeptExample]:
     """The examples in the object of the file; raises one of `_UNUSABLE`."""
     return {key: _entry(key, dict(row)) for key, row in values["labels"].items()} if values else {}
+
+
+def encode_example(each: KeptExample) -> bytes:
+    """Encode an example as a record of the log topic `examples`."""
+    return orjson.dumps({"key": each.key, **_row(each)})
+
+
+def decode_example(value: bytes) -> KeptExample:
+    """Decode a record of the log topic `examples`.
+
+    Raises:
+        ExamplesError: It is none.
+    """
+    try:
+        document = orjson.loads(value)
+        return _entry(document["key"], document)
+    except _UNUSABLE as exc:
+        msg = f"not an example: {value[:80]!r} ({reason_of(exc)})"
+        raise ExamplesError(msg) from exc
 
 
 def _row(each: KeptExample) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import pytest
 
 from deploy.stack.servers import KafkaServer
 from deploy.stack.topics import changelog_topic, site_topics
-from ingest.topics import LOG_TOPICS
+from ingest.topics import EXAMPLES, LOG_TOPICS
 
 
 def test_every_log_topic_and_the_changelog_have_a_spec() -> None:
     names = [spec.name for spec in site_topics(12, "plant")]
-    assert sorted(names) == sorted([*LOG_TOPICS, "plant-score-windows-changelog"])
+    assert sorted(names) == sorted([*LOG_TOPICS, EXAMPLES, "plant-score-windows-changelog"])
 
 
 def test_all_topics_have_the_same_partitions() -> None:
@@ -22,8 +22,8 @@ def test_all_topics_have_the_same_partitions() -> None:
 
 def test_labels_and_changelog_are_compacted_and_nothing_of_them_is_dropped_by_age() -> None:
     compacted = [spec for spec in site_topics(4) if spec.cleanup_policy == "compact"]
-    assert [spec.name for spec in compacted] == ["labels", changelog_topic("kpstream")]
-    assert [spec.settings()["retention.ms"] for spec in compacted] == ["-1", "-1"]
+    assert [spec.name for spec in compacted] == ["labels", "examples", changelog_topic("kpstream")]
+    assert [spec.settings()["retention.ms"] for spec in compacted] == ["-1", "-1", "-1"]
     labels = compacted[0].settings()
     assert labels["cleanup.policy"] == "compact,delete"  # a size, because senders make up ids
     assert int(labels["retention.bytes"]) * 4 == 256 * 1024**2
