@@ -2,6 +2,7 @@
 
     python -m training.starters build --data DATA_FOLDER --only rul-fd003
     python -m training.starters seen --data DATA_FOLDER   # what the manifests tell about the data
+    python -m training.starters anchors --data DATA_FOLDER --only har-waist  # for examples
     python -m training.starters stress --data DATA_FOLDER # stress tests, docs/results/stress.json
     python -m training.starters cards                     # the tables of docs/starter-students.md
 
@@ -42,7 +43,7 @@ from training.report import RunLog
 from training.starters.cards import write_cards
 from training.starters.forecasts import FORECASTERS, build_forecaster
 from training.starters.latency import measure_latency
-from training.starters.learned import describe_again
+from training.starters.learned import describe_again, fit_anchors_again
 from training.starters.official import measure_windows
 from training.starters.stress import RESULTS, stress_shipped
 from training.stress.table import read_stressed, stress_table, write_stressed
@@ -314,6 +315,20 @@ def seen_command(data: Path) -> None:
     for name in sorted([*STUDENTS, *FORECASTERS]):
         for artifact in describe_again(name, data, partial(read_data, with_test=False)):
             click.echo(f"{artifact.manifest.name}: {artifact.digest}")
+
+
+@main.command("anchors")
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
+)
+@click.option(
+    "--only", "name", type=click.Choice(sorted(STUDENTS)), required=True, help="The student."
+)
+@exit_on_errors("training.starters")
+def anchors_command(data: Path, name: str) -> None:
+    """Fit again what examples need, from people held out; no graph changes."""
+    for artifact in fit_anchors_again(name, data, partial(read_data, with_test=False)):
+        click.echo(f"{artifact.manifest.name}: {artifact.digest}")
 
 
 @main.command("stress")

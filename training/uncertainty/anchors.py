@@ -49,6 +49,7 @@ __all__ = [
     "fit_features",
     "label_features",
     "leave_people_out",
+    "score_features",
 ]
 
 SHARE = 0.05
@@ -136,6 +137,13 @@ def label_features(student: Featured, scaler: Scaler, windows: WindowSet) -> Lab
     probabilities, features = score_both(student, scaler, windows.windows)
     statistics = window_statistics(windows.windows)
     return LabelledFeatures(features, probabilities, windows.labels, windows.groups, statistics)
+
+
+def score_features(student: Student, windows: WindowSet) -> LabelledFeatures:
+    """The same of an exported student, in raw units."""
+    scores, features = student.score_with_features(windows.windows)
+    statistics = window_statistics(windows.windows)
+    return LabelledFeatures(features, scores.values, windows.labels, windows.groups, statistics)
 
 
 def fit_features(
@@ -256,14 +264,8 @@ def features_again(
         learned: As for `fit_features`.
         sample: As for `fit_features`.
     """
-
-    def score(windows: WindowSet) -> LabelledFeatures:
-        scores, features = student.score_with_features(windows.windows)
-        statistics = window_statistics(windows.windows)
-        values = scores.values
-        return LabelledFeatures(features, values, windows.labels, windows.groups, statistics)
-
-    again = _describe(len(features.weights), score(learned), score(sample))
+    parts = [score_features(student, windows) for windows in (learned, sample)]
+    again = _describe(len(features.weights), *parts)
     kept = ("centres", "sample", "sample_classes", "sample_people", "statistics", "learned")
     return features.model_copy(update={name: getattr(again, name) for name in kept})
 

@@ -1,5 +1,8 @@
 """Building starter students on made-up data: manifests, measures, and reads of the test set."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -13,8 +16,10 @@ from models.tasks.rul import RulScores
 from training.bench.unknown import measure_unknown
 from training.datasets.cmapss import describe_cmapss
 from training.datasets.dummy import make_dummy
+from training.errors import DataSetError
 from training.recipes import shipped_recipe
 from training.starters import build as starters
+from training.starters import learned
 from training.starters.cards import card_tables
 from training.starters.official import measure_windows
 from training.windows import WindowSet, join_windows
@@ -98,6 +103,28 @@ def test_measures_of_windows_are_those_of_the_scores(made_up, tmp_path):
     assert found["interval_coverage"] == inside.mean()
     assert found["interval_width"] == pytest.approx(float((scores.high - scores.low).mean()))
     assert found["rmse"] == pytest.approx(np.sqrt(np.mean((scores.rul - windows.labels) ** 2)))
+
+
+def test_what_examples_need_is_fitted_again_and_the_graph_stays(made_up, monkeypatch, tmp_path):
+    console = Console(quiet=True)
+    recipe = shipped_recipe("har-waist", epochs=2, calibrate=True, folds=0)
+    monkeypatch.setattr(starters, "shipped_recipe", lambda name: recipe)
+    monkeypatch.setattr(learned, "shipped_recipe", lambda name: recipe)
+    monkeypatch.setattr(learned, "zoo_path", lambda name: tmp_path / "zoo" / name)
+    before = starters.build("har-waist", tmp_path, tmp_path / "zoo", tmp_path / "s", console)
+    read = partial(starters.read_data, with_test=False)
+    after = learned.fit_anchors_again("har-waist", tmp_path, read)
+    for one, two in zip(before, after, strict=True):
+        assert two.onnx_bytes == one.onnx_bytes
+        old, new = one.manifest.decoding.features, two.manifest.decoding.features
+        assert new.learned is not None
+        assert (new.sample_share, new.shared_share) == (old.sample_share, old.shared_share)
+        apart = np.abs(new.sample_vectors() - old.sample_vectors())
+        assert apart.max() < 0.02
+        assert two.manifest.metrics["test"] == one.manifest.metrics["test"]
+    with pytest.raises(DataSetError, match="holds no people out"):
+        monkeypatch.setattr(learned, "shipped_recipe", lambda name: replace(recipe, folds=2))
+        learned.fit_anchors_again("har-waist", tmp_path, read)
 
 
 def test_windows_of_an_activity_left_out_are_counted():
