@@ -45,6 +45,7 @@ _CONNACK = 0x20
 _REFUSALS_311 = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 """Codes of CONNACK in MQTT 3.1.1, and those of MQTT 5 with the same meaning."""
 _PROTOCOL_ERROR, _UNSUPPORTED_VERSION, _KEEP_ALIVE_TIMEOUT = 0x82, 0x84, 0x8D
+_GIVE_UP_S = 0.1  # between two tries to end what a thread opens
 _MOST_SAID = 300  # characters of a text of the broker
 _CLOSED = Ending("closed")
 
@@ -120,10 +121,13 @@ class SocketLoop:
         try:
             await asyncio.shield(attempt)
         except asyncio.CancelledError:
-            # A thread cannot be cancelled. Wait (for a name lookup), or its socket stays open.
-            self._client.give_up_opening()
+            # A thread cannot be cancelled. Wait (for a name lookup), or its socket stays open. It
+            # may be between two sockets, so end whatever it works on until it returns.
+            while not attempt.done():
+                self._client.give_up_opening()
+                await asyncio.wait({attempt}, timeout=_GIVE_UP_S)
             with suppress(OSError, ValueError, TlsError):
-                await attempt
+                attempt.result()
             self.close()
             raise
 

@@ -363,8 +363,7 @@ async def test_a_slow_tls_handshake_is_waited_for_longer_and_ends_at_stop() -> N
         patient = Connection(Endpoint("127.0.0.1", port, "test", tls=True), timing=timing_out)
         patient.start()
         await until(lambda: "opening a connection" in str(patient.waiting))
-        await asyncio.sleep(0.2)  # the thread shakes hands
-        await asyncio.wait_for(patient.stop(), 30)  # not after a minute
+        await asyncio.wait_for(patient.stop(), 30)  # not after a minute, wherever its thread is
         await asyncio.wait_for(line.stop(), 30)
 
 
