@@ -161,14 +161,18 @@ class SiteExamples:
             owned: Returns the partitions of this worker.
             append: Appends to the topic `examples`.
         """
+        told = ""
         while True:
             rows: list[ExampleRow] = []
             try:
                 rows = await asyncio.to_thread(self.follow, owned())
                 for row in rows:
                     await append(row)
+                told = ""
             except (IngestError, LogError, ExamplesError, OSError) as exc:
-                log.warning("the examples stay as they are: %s", exc)
+                if str(exc) != told:  # Kafka may be away for hours
+                    log.warning("the examples stay as they are: %s", exc)
+                told = str(exc)
                 if rows:
                     await asyncio.to_thread(self._read_again)
                 rows = []
@@ -203,8 +207,9 @@ class SiteExamples:
         seen = (dict(self._positions), running, frozenset(owned))
         rows: list[ExampleRow] = []
         if seen != self._done:
-            rows = self._follow_labels(owned)
-            self._done = None if rows else seen
+            self._done = None
+            rows, is_all = self._follow_labels(owned)
+            self._done = seen if is_all and not rows else None
         self.anchors.refresh()
         faults = self.anchors.faults() | self._without
         if self._told is None:
@@ -236,13 +241,14 @@ class SiteExamples:
             bounds = self._reader.bounds(topic, self._settings.partitions)
             for partition, (first, end) in bounds.items():
                 place = (topic, partition)
-                for offset, value in self._reader.read(
-                    topic, partition, max(first, self._positions.get(place, 0)), end
-                ):
+                at = self._positions.get(place, 0)
+                if at > end:  # the topic was made anew
+                    at = 0
+                for offset, value in self._reader.read(topic, partition, max(first, at), end):
                     if value is not None:
                         take(value)
                     self._positions[place] = offset + 1
-                self._positions[place] = max(end, self._positions.get(place, 0))
+                self._positions[place] = end
 
     def _take_label(self, value: bytes) -> None:
         try:
@@ -276,15 +282,17 @@ class SiteExamples:
             return
         self._found[example.key] = example
 
-    def _follow_labels(self, owned: Collection[int]) -> list[ExampleRow]:
+    def _follow_labels(self, owned: Collection[int]) -> tuple[list[ExampleRow], bool]:
+        """Rows to be appended, and whether no label waits for another turn."""
         held, without = {}, {}
         gone = {key for key in self._found if not self._is_wanted(key)}
         for key in gone:
             del self._found[key]
-        self._gone = set(islice(self._gone | gone, _MOST_LABELS))
-        mine = sorted(key for key in self._gone if self._partition(key) in owned)
-        self._gone -= set(mine)
-        rows = [ExampleRow(self._partition(key), key.encode(), None) for key in mine]
+        # A label that was an example, was none, and is one again must not be deleted.
+        left = (key for key in self._gone | gone if not self._is_wanted(key))
+        self._gone = set(islice(left, _MOST_LABELS))
+        mine = {key for key in self._gone if self._partition(key) in owned}
+        rows = [ExampleRow(self._partition(key), key.encode(), None) for key in sorted(mine)]
         wanted = {key: each for key, each in self._labels.items() if self._is_wanted(key)}
         self._tried = {key: each for key, each in self._tried.items() if key in wanted}
         received = {key: each.recv_ms for key, each in self._found.items()}
@@ -328,8 +336,9 @@ class SiteExamples:
                 student = self._running[known.stream]
                 without[key] = other_shape(known, student.manifest)
         self._keep(held)
+        self._gone -= mine
         self._without = dict(islice(without.items(), _MOST_TOLD))
-        return rows
+        return rows, cut < _MOST_CUT
 
     def _keep(self, held: Mapping[str, KeptExample]) -> None:
         """Bring the file in line with what holds."""

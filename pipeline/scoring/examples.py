@@ -63,6 +63,7 @@ _NO_SCORE = (
     "the student gives none of its windows a finite score: mark a span without such readings"
 )
 _MOST_TEXT = 400  # characters of a reason
+_MOST_MS = 2**53
 
 _UNUSABLE = (StateFileUnusable, KeyError, TypeError, AttributeError, ValueError, binascii.Error)
 
@@ -399,14 +400,17 @@ def _entry(key: str, row: dict[str, Any]) -> KeptExample:
     data = np.frombuffer(base64.b64decode(row["windows"], validate=True), "<f4")
     windows = data.astype(np.float32).reshape(-1, length, channels)
     names = key.split("/")
-    is_right = len(names) == 4 and are_names(tuple(names)) and type(row["recv_ms"]) is int
-    if not is_right or type(row["for_all"]) is not bool or len(windows) > MOST_WINDOWS:
+    span_ms = row.get("span_ms")
+    if span_ms is not None:
+        from_ms, to_ms = span_ms
+        span_ms = (from_ms, to_ms)
+    is_right = len(names) == 4 and are_names(tuple(names)) and type(row["for_all"]) is bool
+    times_ms = (row["recv_ms"], *(span_ms or ()))
+    if any(type(each) is not int or not 0 <= each < _MOST_MS for each in times_ms):
+        is_right = False  # the file could not be written again
+    if not is_right or len(windows) > MOST_WINDOWS:
         msg = f"{key!r:.80} is no example"
         raise ValueError(msg)
     label, fault = str(row["label"]), str(row["fault"])
-    span_ms = row.get("span_ms")
-    if span_ms is not None:
-        from_ms, to_ms = (int(each) for each in span_ms)
-        span_ms = (from_ms, to_ms)
     shape = (length, channels)
     return KeptExample(key, row["for_all"], label, row["recv_ms"], shape, windows, fault, span_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from ingest.topics import EXAMPLES, LABELS, Address, device_key, partition_of
 from models.dummy import write_dummy
 from models.session import Student
 from pipeline.explain.logscan import LogFile
-from pipeline.scoring.examples import ExampleFile
+from pipeline.scoring.examples import ExampleFile, KeptExample, encode_example
 from pipeline.settings import PipelineSettings
 from tests.pipeline.explain.plant import PARTITIONS, T0, Plant, line
 
@@ -227,6 +228,62 @@ def test_what_is_no_label_or_example_harms_nothing(site: Site) -> None:
     worker = site.worker("worker-1")
     assert site.turn(worker, ALL) == 1
     assert site.kept("worker-1") == {KEY: 9}
+
+
+def test_a_label_that_is_an_example_again_is_not_deleted_by_who_gets_its_partition(
+    site: Site,
+) -> None:
+    owner, other = site.worker("worker-1"), site.worker("worker-2")
+    for at, whom in enumerate(("stream", "", "stream")):
+        site.give(replace(ROWING, example=whom), T0 + at)  # type: ignore[arg-type]
+        site.turn(owner, (OWN,))
+        site.turn(other, ())
+    assert site.turn(other, ALL) == 0, "the partition has moved"
+    assert list(site.topics.current()) == [KEY.encode()]
+
+
+def test_labels_behind_many_whose_readings_are_gone_are_cut_in_later_turns(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.processes.siteexamples._MOST_CUT", 2)
+    span = replace(ROWING, from_ms=T0 - 10**6, to_ms=T0 - 10**6 + 5_000)
+    windows = np.zeros((2, 16, 3), np.float32)
+    for at in range(5):
+        site.give(replace(span, id=f"n{at}"), T0 + at)
+        key, span_ms = f"plant/press-1/imu/n{at}", (span.from_ms, span.to_ms)
+        old = KeptExample(key, True, "rowing", T0 + at, (16, 3), windows, "", span_ms)
+        site.take([ExampleRow(OWN, key.encode(), encode_example(old))])
+    site.give(ROWING, T0 + 9)
+    worker = site.worker("worker-1")
+    for _ in range(4):
+        site.take(worker.follow(ALL))
+    assert site.kept("worker-1") == {KEY: 9} | {f"plant/press-1/imu/n{at}": 2 for at in range(5)}
+    assert not any("the worker that has" in each for each in worker.status()["without_effect"])
+
+
+def test_topics_that_were_made_anew_are_read_from_their_beginning(site: Site) -> None:
+    worker = site.worker("worker-1")
+    for at in range(3):
+        site.give(replace(ROWING, id=f"n{at}", example=""), T0 + at)
+    site.turn(worker, ALL)
+    site.topics.rows.clear()
+    site.give(ROWING)
+    assert site.turn(worker, ALL) == 1
+    assert site.kept("worker-1") == {KEY: 9}
+
+
+@pytest.mark.parametrize("time", [{"span_ms": [1e300, 1]}, {"recv_ms": 2**70}, {"recv_ms": -1}])
+def test_an_example_that_no_file_could_hold_is_left_out(
+    site: Site, time: dict[str, object]
+) -> None:
+    site.give(ROWING)
+    site.turn(site.worker("worker-1"), ALL)
+    (value,) = site.topics.current().values()
+    bad = json.dumps({**json.loads(value), "key": "plant/x/imu/bad", **time}).encode()
+    site.topics.append(EXAMPLES, 0, b"plant/x/imu/bad", bad)
+    fresh = site.worker("worker-2")
+    fresh.start()
+    assert site.kept("worker-2") == {KEY: 9}
 
 
 async def test_a_row_that_kafka_does_not_take_is_appended_later(site: Site) -> None:
