@@ -128,17 +128,18 @@ class AlertExplainer:
                 self._explained_ms.popitem(last=False)
         record, window = part.scores.record(row), part.windows.window(row)
         try:
-            line.submit(lambda: self._explain(record, window))
+            line.submit(lambda: self._explain(record, window, is_told=is_new))
         except LineFull:
             self.dropped_total += 1
 
-    def _explain(self, record: ScoreRecord, window: Window) -> None:
+    def _explain(self, record: ScoreRecord, window: Window, *, is_told: bool) -> None:
         try:
             self._store(self._point(record, window))
         except (ExplainError, ScoreFailed, PointError, SinkError) as exc:
             self.dropped_total += 1
             where = f"{record['site']}/{record['device']}/{record['stream']}"
-            log.warning("the alert-level score of %s has no explanation: %s", where, exc)
+            if is_told:  # else every score of a machine that is due would be a line in the log
+                log.warning("the alert-level score of %s has no explanation: %s", where, exc)
         else:
             self.explained_total += 1
 

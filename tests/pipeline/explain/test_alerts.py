@@ -93,7 +93,9 @@ def test_a_full_line_leaves_explanations_out_and_counts_them(scored: Plant) -> N
     assert values == {"explanations_total": 2, "explanations_dropped_total": count - 2}
 
 
-def test_a_store_that_is_away_costs_an_explanation_and_no_more(scored: Plant) -> None:
+def test_a_store_that_is_away_costs_an_explanation_and_is_told_once(
+    scored: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse(point: Point) -> None:
         raise SinkUnavailable("disk full")
 
@@ -102,6 +104,10 @@ def test_a_store_that_is_away_costs_an_explanation_and_no_more(scored: Plant) ->
     count = look(alerts, scored)
     line.work_off()
     assert (alerts.explained_total, alerts.dropped_total) == (0, count)
+    assert count > 1
+    assert [each.getMessage() for each in caplog.records if "disk full" in each.getMessage()] == [
+        f"the alert-level score of {'/'.join(WHERE)} has no explanation: disk full"
+    ]
 
 
 def test_a_stream_that_stays_at_alert_level_waits_in_the_slower_line(scored: Plant) -> None:
