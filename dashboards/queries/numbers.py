@@ -195,7 +195,9 @@ def _lowest(task: Task, limit: float | None, count: int) -> list[str]:
 
 
 def _newest_ends(task: Task, limit: float | None, *filters: Where) -> list[str]:
-    """Steps to the lower end of the newest score of every series, or to its number without one.
+    """Steps to the lower end of the newest score of every stream, or to its number without one.
+
+    The stream may have had another student before, whose last score says nothing any more.
 
     A doubtful score has none: it is due for no reason that its readings could give. One that is
     only unfamiliar has one if even its upper end is below the limit (`Task.is_alarming`). In place
@@ -219,6 +221,7 @@ def _newest_ends(task: Task, limit: float | None, *filters: Where) -> list[str]:
         "last()",
         PIVOT,
         f"filter(fn: (r) => {is_told})",
+        f"group(columns: {names(('site', 'device', 'stream'))})",
         'sort(columns: ["_time"])',
         "tail(n: 1)",
         f"map(fn: (r) => ({{r with _value: {found}}}))",

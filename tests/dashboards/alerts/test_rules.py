@@ -395,6 +395,34 @@ def test_doubt_neither_raises_nor_ends_an_alarm(query_influx, store_points) -> N
 
 
 @pytest.mark.needs_influxd
+def test_the_last_score_of_a_former_student_says_nothing_any_more(
+    query_influx, store_points
+) -> None:
+    cases = {case.device: case for case in DUE_CASES}
+    records = []
+    for device, names in {
+        "due-before": ("worn", "healthy"),
+        "due-now": ("healthy", "worn"),
+        "due-before-and-now-in-doubt": ("worn", "out-of-range"),
+    }.items():
+        for place, name in enumerate(names):
+            record = cases[name].record(STOP_MS - 10_000 + 1_000 * place, device)
+            record["model"] = ("former", "present")[place]
+            records.append(record)
+    store_points("dashboards-replaced", points_of(records))
+
+    def send(flux: str, look_back_s: int = 86_400):
+        start_ms = STOP_MS - 1000 * look_back_s
+        here = {"variables": {"site": "ALL", "model": "ALL"}, "bucket": "dashboards-replaced"}
+        return query_influx(flux, start_ms=start_ms, stop_ms=STOP_MS, **here)
+
+    due = {alert.labels["device"] for alert in firing(rule_json("kpstream-rul-low"), send)}
+    assert due == {"due-now", "due-before-and-now-in-doubt"}
+    (count,) = send(numbers.number_below(RUL, LIMITS.rul_cycles).flux)
+    assert count.fields[-1].values == [2]
+
+
+@pytest.mark.needs_influxd
 def test_a_stream_that_has_drifted_alarms_whichever_process_saw_it(
     query_influx, store_points
 ) -> None:
