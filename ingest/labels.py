@@ -149,8 +149,16 @@ def decode_label(payload: bytes) -> Label:
 
 
 def encode_label(label: Label) -> bytes:
-    """Encode the body of a label; `decode_label` returns the label again."""
-    return orjson.dumps(_document(label))
+    """Encode the body of a label; `decode_label` returns the label again.
+
+    Raises:
+        RefusedMessage: It has text that is no Unicode, as from a terminal with another encoding.
+    """
+    try:
+        return orjson.dumps(_document(label))
+    except TypeError as exc:
+        detail = "a label has text that is no UTF-8: set the terminal to UTF-8"
+        raise RefusedMessage(RefusalReason.unreadable, detail) from exc
 
 
 def decode_label_record(value: bytes) -> LabelRecord:

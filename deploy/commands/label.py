@@ -223,7 +223,7 @@ def revoke_command(
 
     The label is looked up in the log of the gateway or of the site.
     """
-    settings = _settings(mqtt)
+    settings, who = _settings(mqtt), _by(by)
     address = _address(device)
     found = current_labels(_read(kafka, state_dir)).get((address, label_id))
     if found is None:
@@ -235,7 +235,7 @@ def revoke_command(
     if found.label.revoked:
         click.echo(f"label {label_id} of {device} is revoked already")
         return
-    _publish(settings, address, replace(found.label, revoked=True, by=_by(by)))
+    _publish(settings, address, replace(found.label, revoked=True, by=who))
 
 
 @label.command("list")
@@ -366,11 +366,24 @@ def _address(device: str) -> Address:
 
 def _by(by: str | None) -> str:
     if by is not None:
+        if not _is_unicode(by):
+            msg = f"--by {by!r:.80} is no UTF-8: set the terminal to UTF-8"
+            raise click.UsageError(msg)
         return by
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name, in a container
         return ""
+    return user if _is_unicode(user) else ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is text, and not bytes of another encoding that Python has passed on."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(record: LabelRecord) -> str:

@@ -99,6 +99,10 @@ async def test_label_without_an_id_gets_one_and_the_time_of_now() -> None:
         (("span", PLACE, "--from", "2", "--to", "1", "--name", "x"), "is not before"),
         (("wrong", PLACE, "--from", str(T0_MS)), "give --at, or --from and --to"),
         (("wrong", PLACE, "--from", "1", "--to", "2", "--at", "1"), "give --at, or --from and"),
+        (("failed", PLACE, "--note", "J\udcf6rg"), "set the terminal to UTF-8"),
+        (("failed", PLACE, "--id", "J\udcf6rg"), "set the terminal to UTF-8"),
+        (("failed", PLACE, "--by", "J\udcf6rg"), "set the terminal to UTF-8"),
+        (("revoke", PLACE, "x", "--by", "J\udcf6rg"), "set the terminal to UTF-8"),
     ],
 )
 def test_what_is_no_label_is_refused_before_it_is_published(
