@@ -260,8 +260,8 @@ class SiteExamples:
         known = self._labels.get(key)
         if known is not None:
             self._labels[key] = later_of(known, record)
-        elif record.label.example:
-            self._make_room()
+        elif record.label.example or (record.label.revoked and record.label.kind == "span"):
+            self._make_room()  # a revocation need not say that the label was an example
             self._labels[key] = record
 
     def _make_room(self) -> None:

@@ -242,6 +242,14 @@ def test_a_label_that_is_an_example_again_is_not_deleted_by_who_gets_its_partiti
     assert list(site.topics.current()) == [KEY.encode()]
 
 
+def test_a_revocation_without_the_word_example_holds_also_if_it_is_read_first(site: Site) -> None:
+    site.give(replace(ROWING, example="", revoked=True), T0)  # compaction removed what came before
+    site.give(ROWING, T0 + 1)
+    worker = site.worker("worker-1")
+    assert site.turn(worker, ALL) == 0
+    assert site.kept("worker-1") == {}
+
+
 def test_labels_behind_many_whose_readings_are_gone_are_cut_in_later_turns(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
