@@ -94,6 +94,13 @@ def test_eight_bits_are_smaller_and_cost_little(name):
         assert small.metrics["test"]["macro_f1"] > whole.metrics["test"]["macro_f1"] - 0.01
 
 
+@pytest.mark.parametrize("name", [name for name, of in ZOO.items() if of[0] == "activity"])
+def test_eight_bits_carry_windows_of_people_held_out_where_float32_does(name):
+    """A student calibrated in folds has learned from all people: none are apart from the others."""
+    whole, small = (read_artifact(zoo_path(one)).manifest for one in (name, f"{name}-int8"))
+    assert (small.decoding.features.learned is None) == (whole.decoding.features.learned is None)
+
+
 @pytest.mark.parametrize("name", list_zoo())
 def test_a_shipped_student_passes_its_self_test_and_scores_alike_in_any_batch(name):
     student = Student(read_artifact(zoo_path(name)))

@@ -157,7 +157,8 @@ def fit_features(
     Args:
         decoding: Decoding without features.
         learned: Windows that the student has learned from.
-        sample: Windows that the sample of the manifest is drawn from.
+        sample: Windows that the sample of the manifest is drawn from; the same object as `learned`
+            where the student has learned from all people.
         rounds: See `Round`; of this student, or of those of the folds.
 
     Returns:
@@ -264,8 +265,9 @@ def features_again(
         learned: As for `fit_features`.
         sample: As for `fit_features`.
     """
-    parts = [score_features(student, windows) for windows in (learned, sample)]
-    again = _describe(len(features.weights), *parts)
+    of_learned = score_features(student, learned)
+    of_sample = of_learned if sample is learned else score_features(student, sample)
+    again = _describe(len(features.weights), of_learned, of_sample)
     kept = ("centres", "sample", "sample_classes", "sample_people", "statistics", "learned")
     return features.model_copy(update={name: getattr(again, name) for name in kept})
 
