@@ -7,6 +7,7 @@ of a mean over cells comes from the seeds of each cell, for the cells as they ar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -251,10 +252,15 @@ def _variant_table(lines: Sequence[Line]) -> str:
         for key, varied, same in pairs:
             rows.append(table_row(_variant_row(title, key, varied)))
             rows.append(table_row(_variant_row("as in the table", key, same)))
-        engines = [pair for pair in pairs if pair[0][1] in ENGINES]
+        varied_sets = Counter(network for (network, _), _, _ in pairs)
+        engines = [pair for pair in pairs if pair[0][1] in ENGINES and varied_sets[pair[0][0]] > 1]
         if len(engines) > 2:
-            rows.append(_mean_row(title, [varied for _, varied, _ in engines]))
-            rows.append(_mean_row("as in the table", [same for _, _, same in engines]))
+            networks = " and ".join(
+                NETWORKS[name] for name, sets in varied_sets.items() if sets > 1
+            )
+            rows.append(_mean_row(title, networks, [varied for _, varied, _ in engines]))
+            usual_cells = [same for _, _, same in engines]
+            rows.append(_mean_row("as in the table", networks, usual_cells))
     return "\n".join(rows)
 
 
@@ -273,8 +279,8 @@ def _variant_row(title: str, key: tuple[str, str], cell: Cell) -> list[str]:
     return [title, place, str(len(seeds_of(cell))), *values, *gains]
 
 
-def _mean_row(title: str, cells: Sequence[Cell]) -> str:
-    place = f"mean of {len(cells)}"
+def _mean_row(title: str, networks: str, cells: Sequence[Cell]) -> str:
+    place = f"mean of {len(cells)}, {networks}"
     columns = zip(*(_variant_gains(cell, "rmse") for cell in cells), strict=True)
     means = [over_cells(column) for column in columns]
     return table_row([f"**{title}**", place, "", "", "", "", *means])
