@@ -41,8 +41,8 @@ def _fleet_now(limits: Limits) -> list[Panel]:
         Panel(
             "rul-below",
             "Machines due",
-            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles. In "
-            "place of a doubtful score counts the one before, unless it is only unfamiliar and "
+            f"Machines whose newest score has a lower end below {limits.rul_cycles:g} cycles. A "
+            "doubtful score is passed over for the one before it, unless it is only unfamiliar and "
             "even its upper end is below.",
             Stat(background=True, all_rows=True),
             count(NO_SCORES, red_from=1),
