@@ -182,7 +182,7 @@ def test_a_killed_supervisor_takes_everything_along_and_the_next_one_finds_all(
     assert "worker-2" not in typed.rows()
     assert typed.points() >= points
     assert (typed.folder / OPERATOR_TOKEN_FILE).read_text() == token
-    assert typed.rows()["topics"]["words"] == "7 topics of 4 partitions, 0 changed"
+    assert typed.rows()["topics"]["words"] == "8 topics of 4 partitions, 0 changed"
 
 
 def test_down_stops_all_of_it_in_order(typed: Typed) -> None:
