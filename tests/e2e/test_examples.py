@@ -6,10 +6,9 @@ import asyncio
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import orjson
 import pytest
 
 from ingest.labels import Label, encode_label
@@ -19,45 +18,27 @@ from models.dummy import write_dummy
 from models.registry import Registry
 from pipeline.errors import SinkUnavailable
 from pipeline.stores.resultsfile import ResultsFile
+from tests.e2e.movingdevice import MovingDevice
 from tests.e2e.plant import Plant
 
 pytestmark = [pytest.mark.needs_mosquitto, pytest.mark.slow]
-CHANNELS = ("acc_x", "acc_y", "acc_z")
-PATTERN = np.random.default_rng(5).normal(0, 1, (4, 3))
-"""Four readings; windows of eight at every fourth reading are all alike."""
 
 
-class Device:
-    def __init__(self, plant: Plant, name: str) -> None:
-        self.plant, self.name = plant, name
-        self.next_ms = time.time_ns() // 1_000_000 - 60_000
+def device(plant: Plant, name: str) -> MovingDevice:
+    return MovingDevice(name, partial(publish, plant), partial(newest, plant), 0.3)
 
-    def move(self, times: int = 4) -> tuple[int, int]:
-        """Repeat the pattern; returns the beginning and the end."""
-        values = np.tile(PATTERN, (times, 1))
-        columns = {name: values[:, at].tolist() for at, name in enumerate(CHANNELS)}
-        body = orjson.dumps({"t0": self.next_ms, "dt_ms": 20, "values": columns})
-        publish(self.plant, f"sensors/hall/{self.name}/imu", body)
-        start, self.next_ms = self.next_ms, self.next_ms + 20 * len(values)
-        return start, self.next_ms
 
-    def newest(self) -> str:
-        results = ResultsFile(self.plant.results_path, read_only=True)
-        try:
-            rows = results.select(
-                "SELECT activity FROM activity WHERE device = ? ORDER BY time_ns DESC LIMIT 1",
-                (self.name,),
-            )
-        except SinkUnavailable:  # no table before the first score
-            return ""
-        finally:
-            results.close()
-        return "" if not rows else str(rows[0][0])
-
-    def is_named(self, name: str) -> bool:
-        self.move(2)
-        time.sleep(0.3)
-        return self.newest() == name
+def newest(plant: Plant, name: str) -> str:
+    results = ResultsFile(plant.results_path, read_only=True)
+    try:
+        rows = results.select(
+            "SELECT activity FROM activity WHERE device = ? ORDER BY time_ns DESC LIMIT 1", (name,)
+        )
+    except SinkUnavailable:  # no table before the first score
+        return ""
+    finally:
+        results.close()
+    return "" if not rows else str(rows[0][0])
 
 
 def versions(plant: Plant) -> list[int]:
@@ -82,7 +63,7 @@ def test_a_label_names_what_resembles_it_until_it_is_revoked(tmp_path: Path) -> 
         write_dummy(folder, "activity", features=True, seed=seed)
     registry.publish(tmp_path / "student-0", stable=True)
     with Plant(tmp_path, broker_kind="mosquitto") as plant:
-        ada, bob = Device(plant, "ada"), Device(plant, "bob")
+        ada, bob = device(plant, "ada"), device(plant, "bob")
         start, end = ada.move(6)
         bob.move(6)
         plant.wait_until(lambda: bool(ada.newest() and bob.newest()), "scored")

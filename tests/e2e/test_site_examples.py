@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import orjson
 import paho.mqtt.publish as mqtt
 import pytest
 
 from ingest.labels import Label, encode_label
 from models.dummy import write_dummy
 from models.registry import Registry
+from tests.e2e.movingdevice import MovingDevice
 from tests.e2e.site_plant import SitePlant
 
 pytestmark = [
@@ -22,35 +21,14 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-CHANNELS = ("acc_x", "acc_y", "acc_z")
-PATTERN = np.random.default_rng(5).normal(0, 1, (4, 3))
-"""Four readings; windows of eight at every fourth reading are all alike."""
+
+def device(plant: SitePlant, name: str) -> MovingDevice:
+    return MovingDevice(name, partial(publish, plant), partial(newest, plant), 0.5)
 
 
-class Device:
-    def __init__(self, plant: SitePlant, name: str) -> None:
-        self.plant, self.name = plant, name
-        self.next_ms = time.time_ns() // 1_000_000 - 60_000
-
-    def move(self, times: int = 4) -> tuple[int, int]:
-        """Repeat the pattern; returns the beginning and the end."""
-        values = np.tile(PATTERN, (times, 1))
-        columns = {name: values[:, at].tolist() for at, name in enumerate(CHANNELS)}
-        body = orjson.dumps({"t0": self.next_ms, "dt_ms": 20, "values": columns})
-        publish(self.plant, f"sensors/hall/{self.name}/imu", body)
-        start, self.next_ms = self.next_ms, self.next_ms + 20 * len(values)
-        return start, self.next_ms
-
-    def newest(self) -> str:
-        found = [
-            each[1:] for each in self.plant.values("activity", "activity") if each[0] == self.name
-        ]
-        return str(max(found)[1]) if found else ""
-
-    def is_named(self, name: str) -> bool:
-        self.move(2)
-        time.sleep(0.5)
-        return self.newest() == name
+def newest(plant: SitePlant, name: str) -> str:
+    found = [each[1:] for each in plant.values("activity", "activity") if each[0] == name]
+    return str(max(found)[1]) if found else ""
 
 
 def publish(plant: SitePlant, topic: str, body: bytes) -> None:
@@ -64,7 +42,7 @@ def test_an_example_holds_on_every_worker_and_outlives_them(tmp_path: Path) -> N
     registry.publish(tmp_path / "student", stable=True)
     root = str(registry.root)
     with SitePlant(tmp_path, workers=2, partitions=4, KPSTREAM_SITE_REGISTRY_DIR=root) as plant:
-        devices = [Device(plant, name) for name in ("ada", "bob", "cleo", "dora", "eve")]
+        devices = [device(plant, name) for name in ("ada", "bob", "cleo", "dora", "eve")]
         spans = {each.name: each.move(6) for each in devices}
         plant.wait_until(lambda: all(each.newest() for each in devices), "scored")
         assert "climbing" not in {each.newest() for each in devices}
