@@ -33,11 +33,11 @@ from pipeline.explain.scores import DeviceStream
 from pipeline.explain.spans import span_windows
 from pipeline.log.locallog import SqliteLog
 from pipeline.log.reader import peek_log
-from pipeline.scoring.examples import ExampleFile, Examples, KeptExample, Room
+from pipeline.scoring.examples import ExampleFile, Examples, KeptExample, Room, no_student
 from pipeline.scoring.students import stream_plan
 from pipeline.settings import PipelineSettings
 
-__all__ = ["ExampleWatch", "TurnValues", "cut_example", "given_again", "other_shape"]
+__all__ = ["MOST_TOLD", "ExampleWatch", "TurnValues", "cut_example", "given_again", "other_shape"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ TurnValues = Callable[
 """Turns readings of a device; see `pipeline.scoring.mounting.Mountings.turn_values`."""
 _EVERY_S = 0.4
 _SEARCHED_BYTES = 1_000_000_000
-_MOST_TOLD = 200
+MOST_TOLD = 200
 """Labels without effect that are told."""
 
 
@@ -93,7 +93,6 @@ class ExampleWatch:
         self._done: _Seen | None = None
         self._tried: dict[str, tuple[int, tuple[int, int]]] = {}
         self._without: dict[str, str] = {}
-        self._told: dict[str, str] | None = None
 
     def status(self) -> dict[str, Any]:
         """Return what `/health` shows."""
@@ -126,18 +125,12 @@ class ExampleWatch:
             self._follow_labels()
             self._done = seen
         self._examples.refresh()
-        faults = self._examples.faults() | self._without
-        if self._told is None:
-            self._told = self._file.told()
-        if faults != self._told:
-            self._file.tell(faults)
-            self._told = faults
+        self._examples.tell(self._without)
 
     def _seen(self) -> _Seen:
         count = self._log.topic_partitions(LABELS) or 0
         ends = tuple(self._log.end_offset(LABELS, partition) for partition in range(count))
-        running = [(stream, student.digest) for stream, student in [*self._running.items()]]
-        return _Seen(ends, tuple(sorted(running)))
+        return _Seen(ends, tuple(self._examples.students()))
 
     def _follow_labels(self) -> None:
         found = current_labels(self._records())
@@ -153,7 +146,7 @@ class ExampleWatch:
         for key, record in sorted(wanted.items(), key=lambda each: (each[1].recv_ms, each[0])):
             student = self._running.get(record.address.stream)
             if student is None:
-                without[key] = f"no student scores the stream {record.address.stream!r}"
+                without[key] = no_student(record.address.stream)
                 continue
             shape = (student.manifest.window.length, len(student.manifest.channels))
             known = kept.get(key)
@@ -186,7 +179,7 @@ class ExampleWatch:
                 new.append(example)
         if new or gone:
             self._file.change(new, gone)
-        self._without = dict(islice(without.items(), _MOST_TOLD))
+        self._without = dict(islice(without.items(), MOST_TOLD))
 
     def _records(self) -> list[LabelRecord]:
         found = []

@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from deploy.processes.exampling import cut_example, given_again, other_shape
+from deploy.processes.exampling import MOST_TOLD, cut_example, given_again, other_shape
 from ingest.errors import IngestError, RefusedMessage
 from ingest.labels import LabelRecord, decode_label_record, later_of
 from ingest.topics import EXAMPLES, LABELS, MAX_RECORD_BYTES, device_key, partition_of
@@ -40,6 +40,7 @@ from pipeline.scoring.examples import (
     Room,
     decode_example,
     encode_example,
+    no_student,
 )
 from pipeline.settings import PipelineSettings
 
@@ -50,7 +51,6 @@ log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _MOST_CUT = 20
 """Labels whose windows are cut before other work goes on."""
-_MOST_TOLD = 200
 _MOST_LABELS = 20_000
 """Labels that are or were examples: ten times as many as can hold."""
 _MOST_BYTES = MAX_RECORD_BYTES // 2
@@ -130,7 +130,6 @@ class SiteExamples:
         self._gone: set[str] = set()
         self._tried: dict[str, tuple[int, tuple[int, int]]] = {}
         self._without: dict[str, str] = {}
-        self._told: dict[str, str] | None = None
         self._done: object = None
         self._lock = threading.Lock()
 
@@ -203,20 +202,14 @@ class SiteExamples:
         except IngestError:
             self._disconnect()
             raise
-        running = sorted((stream, each.digest) for stream, each in [*self._running.items()])
-        seen = (dict(self._positions), running, frozenset(owned))
+        seen = (dict(self._positions), self.anchors.students(), frozenset(owned))
         rows: list[ExampleRow] = []
         if seen != self._done:
             self._done = None
             rows, is_all = self._follow_labels(owned)
             self._done = seen if is_all and not rows else None
         self.anchors.refresh()
-        faults = self.anchors.faults() | self._without
-        if self._told is None:
-            self._told = self._file.told()
-        if faults != self._told:
-            self._file.tell(faults)
-            self._told = faults
+        self.anchors.tell(self._without)
         return rows
 
     def _disconnect(self) -> None:
@@ -322,7 +315,7 @@ class SiteExamples:
                         )
             if known is None:
                 if shape is None:
-                    without[key] = _no_student(key)
+                    without[key] = no_student(_stream(key))
                 continue
             why, most = room.of(key, known.shape)
             if why or most < len(known.windows):
@@ -331,13 +324,13 @@ class SiteExamples:
             room.take(known)
             held[key] = known
             if shape is None:
-                without[key] = _no_student(key)
+                without[key] = no_student(_stream(key))
             elif shape != known.shape:
                 student = self._running[known.stream]
                 without[key] = other_shape(known, student.manifest)
         self._keep(held)
         self._gone -= mine
-        self._without = dict(islice(without.items(), _MOST_TOLD))
+        self._without = dict(islice(without.items(), MOST_TOLD))
         return rows, cut < _MOST_CUT
 
     def _keep(self, held: Mapping[str, KeptExample]) -> None:
@@ -363,7 +356,7 @@ class SiteExamples:
         return not is_told and self._tried.get(key) != (record.recv_ms, shape)
 
     def _shape(self, key: str) -> tuple[int, int] | None:
-        student = self._running.get(key.split("/")[2])
+        student = self._running.get(_stream(key))
         if student is None:
             return None
         return student.manifest.window.length, len(student.manifest.channels)
@@ -378,8 +371,8 @@ class SiteExamples:
             return cut_example(source, key, record, manifest, self._settings, most)
 
 
-def _no_student(key: str) -> str:
-    return f"no student scores the stream {key.split('/')[2]!r}"
+def _stream(key: str) -> str:
+    return key.split("/")[2]
 
 
 def _differ(one: KeptExample | None, other: KeptExample) -> bool:

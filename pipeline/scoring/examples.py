@@ -45,6 +45,7 @@ __all__ = [
     "Room",
     "decode_example",
     "encode_example",
+    "no_student",
 ]
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,7 @@ class Examples:
         self._kept: dict[str, KeptExample] = {}
         self._ready: dict[str, tuple[Student, StreamAnchors | None]] = {}
         self._faults: dict[str, str] = {}
+        self._told: dict[str, str] | None = None
 
     def of(self, manifest: Manifest) -> StreamAnchors | None:
         """The anchors for a student; None if there are none, or not yet for this student."""
@@ -303,6 +305,26 @@ class Examples:
         """Key of each label whose examples have no effect, with the reason."""
         return dict(self._faults)
 
+    def students(self) -> list[tuple[str, str]]:
+        """Stream and digest of every student that scores now, in order."""
+        return sorted((stream, each.digest) for stream, each in [*self._running.items()])
+
+    def tell(self, more: Mapping[str, str]) -> None:
+        """Note which labels have no effect, if it is not what was noted last.
+
+        Args:
+            more: As for `status`.
+
+        Raises:
+            ExamplesError: The note cannot be written.
+        """
+        faults = self.faults() | dict(more)
+        if self._told is None:
+            self._told = self._file.told()
+        if faults != self._told:
+            self._file.tell(faults)
+            self._told = faults
+
     def _anchors(self, student: Student) -> StreamAnchors | None:
         if not student.has_features:
             return None
@@ -338,7 +360,7 @@ class Examples:
         if anchors is not None:
             return dict(anchors.faults)
         if student is None:
-            why = f"no student scores the stream {stream!r}"
+            why = no_student(stream)
         elif not student.has_features:
             why = (
                 f"{student.manifest.name} v{student.manifest.version} has no features: publish a "
@@ -357,6 +379,11 @@ def _example(kept: KeptExample, score: Callable[[NDArray[np.float32]], Any]) -> 
         return []
     features, windows = found[scores.valid], kept.windows[scores.valid]
     return [Example(kept.key, device, kept.label, kept.recv_ms, features, windows)]
+
+
+def no_student(stream: str) -> str:
+    """Why the labels of a stream have no effect."""
+    return f"no student scores the stream {stream!r}"
 
 
 def _examples(values: Mapping[str, Any]) -> dict[str, KeptExample]:

@@ -266,15 +266,18 @@ def _first_channels(data: DataSet, count: int) -> DataSet:
     )
 
 
+_data_option = click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
+)
+
+
 @click.group(context_settings={"show_default": True})
 def main() -> None:
     """Make the students in models/zoo and their cards."""
 
 
 @main.command("build")
-@click.option(
-    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
-)
+@_data_option
 @click.option(
     "--only",
     "names",
@@ -306,9 +309,7 @@ def build_command(data: Path, names: tuple[str, ...], zoo: Path, scratch: Path) 
 
 
 @main.command("seen")
-@click.option(
-    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
-)
+@_data_option
 @exit_on_errors("training.starters")
 def seen_command(data: Path) -> None:
     """Write again what the shipped manifests tell about the training data; no graph changes."""
@@ -318,9 +319,7 @@ def seen_command(data: Path) -> None:
 
 
 @main.command("anchors")
-@click.option(
-    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
-)
+@_data_option
 @click.option(
     "--only", "name", type=click.Choice(sorted(STUDENTS)), required=True, help="The student."
 )
@@ -332,9 +331,7 @@ def anchors_command(data: Path, name: str) -> None:
 
 
 @main.command("stress")
-@click.option(
-    "--data", type=click.Path(path_type=Path, exists=True), required=True, help="Data folder."
-)
+@_data_option
 @click.option(
     "--only",
     "names",
